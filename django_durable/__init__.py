@@ -1,0 +1,70 @@
+"""Durable background jobs for Django on PostgreSQL.
+
+``from django_durable import task, step, enqueue`` works before the app registry is ready: names are
+loaded when first asked for. Models are reached as ``django_durable.models``; everything under
+``django_durable.engine`` is private.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from django_durable.exceptions import DurableError as DurableError
+    from django_durable.jobs import aenqueue as aenqueue
+    from django_durable.jobs import aenqueue_many as aenqueue_many
+    from django_durable.jobs import aget_job as aget_job
+    from django_durable.jobs import acancel_job as acancel_job
+    from django_durable.jobs import aretry_job as aretry_job
+    from django_durable.jobs import cancel_job as cancel_job
+    from django_durable.jobs import current_job as current_job
+    from django_durable.jobs import enqueue as enqueue
+    from django_durable.jobs import enqueue_many as enqueue_many
+    from django_durable.jobs import get_job as get_job
+    from django_durable.jobs import once as once
+    from django_durable.jobs import retry_job as retry_job
+    from django_durable.retry import RetryAfter as RetryAfter
+    from django_durable.retry import RetryPolicy as RetryPolicy
+    from django_durable.steps import current_step as current_step
+    from django_durable.steps import release_connections as release_connections
+    from django_durable.steps import run_step as run_step
+    from django_durable.steps import step as step
+    from django_durable.tasks import Task as Task
+    from django_durable.tasks import task as task
+
+_HOMES = {
+    "DurableError": "exceptions",
+    "RetryAfter": "retry",
+    "RetryPolicy": "retry",
+    "Task": "tasks",
+    "task": "tasks",
+    "current_step": "steps",
+    "release_connections": "steps",
+    "run_step": "steps",
+    "step": "steps",
+    "aenqueue": "jobs",
+    "aenqueue_many": "jobs",
+    "aget_job": "jobs",
+    "acancel_job": "jobs",
+    "aretry_job": "jobs",
+    "cancel_job": "jobs",
+    "current_job": "jobs",
+    "enqueue": "jobs",
+    "enqueue_many": "jobs",
+    "get_job": "jobs",
+    "once": "jobs",
+    "retry_job": "jobs",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604 (a computed list of strings)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,163 @@
+"""All settings: the keys of ``DURABLE`` in Django's settings, each with its default and meaning.
+
+Nothing else in the package reads ``django.conf.settings`` for options. Unknown keys and wrong types
+are refused by a system check, and by the first use, with the nearest known name.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+
+from django_durable.retry import RetryPolicy
+
+SHORTEST_LEASE = timedelta(seconds=2)
+DEFAULT_RETENTION: dict[str, timedelta | None] = {
+    "SUCCESSFUL": timedelta(days=7),
+    "CANCELLED": timedelta(days=7),
+    "FAILED": timedelta(days=90),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The ``DURABLE`` dict, checked. Every key is optional."""
+
+    DATABASE: str = "default"
+    """Alias of the database that holds the jobs; best the one that holds the business models."""
+    DIRECT_DATABASE: str | None = None
+    """Alias that reaches the same database without a pooler, for LISTEN and the worker's lock."""
+    TASK_MODULES: tuple[str, ...] = ("tasks",)
+    """Names of the modules searched for tasks in each installed app."""
+    QUEUES: tuple[str, ...] | None = None
+    """Queue names that exist. None: any well-formed name, and workers serve all they meet."""
+    LEASE: timedelta = timedelta(seconds=15)
+    """How long a worker's right to its jobs outlives its last heartbeat (sent each LEASE / 5)."""
+    POLL_INTERVAL: timedelta = timedelta(seconds=1)
+    """How often an idle worker looks for work; jittered by a fifth."""
+    NOTIFY: bool | Mapping[str, bool] = True
+    """Whether enqueueing wakes workers at once: for all queues, or by queue name (default True)."""
+    MAX_LOST: int = 5
+    """A job that loses its worker this often in a row without progress is failed as poison."""
+    MAX_PAYLOAD_BYTES: int = 1_048_576
+    """Largest encoded size of a job's arguments and of each returned value, in bytes."""
+    RETRY: RetryPolicy = field(default_factory=RetryPolicy)
+    """The policy of tasks and steps that declare none. Default: one try."""
+    RETENTION: Mapping[str, timedelta | None] = field(default_factory=dict)
+    """How long finished jobs are kept, by state; None keeps for ever. 7 days, FAILED 90."""
+
+    def notifies(self, queue_name: str) -> bool:
+        return self.NOTIFY is not False and queue_name not in self.quiet_queues
+
+    @property
+    def quiet_queues(self) -> list[str]:
+        """The queues for which NOTIFY is switched off by name."""
+        if isinstance(self.NOTIFY, bool):
+            return []
+        return [name for name, on in self.NOTIFY.items() if not on]
+
+    @property
+    def notify_parameters(self) -> dict[str, Any]:
+        """What the statements that wake workers take."""
+        return {"notify": self.NOTIFY is not False, "quiet_queues": self.quiet_queues}
+
+    def retention(self, state: str) -> timedelta | None:
+        return self.RETENTION.get(state, DEFAULT_RETENTION[state])
+
+
+DEFAULTS = {f.name: f for f in fields(Settings)}
+
+
+def find_problems(options: object) -> list[str]:
+    """Say in sentences what is wrong with a ``DURABLE`` value; empty when nothing is."""
+    if not isinstance(options, Mapping):
+        return [f"DURABLE must be a dict, not {type(options).__name__}."]
+    problems = []
+    for key, value in options.items():
+        if key not in DEFAULTS:
+            near = difflib.get_close_matches(str(key), DEFAULTS, n=1, cutoff=0.4)
+            hint = f" Did you mean {near[0]}?" if near else f" Known: {', '.join(DEFAULTS)}."
+            problems.append(f"DURABLE[{key!r}] is not a setting.{hint}")
+        elif problem := _problem_of(key, value):
+            problems.append(f"DURABLE[{key!r}] = {value!r}: {problem}")
+    return problems
+
+
+def _problem_of(key: str, value: Any) -> str | None:
+    rule, expectation = _RULES[key]
+    return None if rule(value) else f"it must be {expectation}."
+
+
+def _is_names(value: Any) -> bool:
+    return (
+        not isinstance(value, str)
+        and isinstance(value, Iterable)
+        and all(isinstance(name, str) and name.strip() for name in value)
+    )
+
+
+def _is_duration(value: Any, least: timedelta = timedelta(microseconds=1)) -> bool:
+    return isinstance(value, timedelta) and value >= least
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_notify(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(isinstance(k, str) and isinstance(v, bool) for k, v in value.items())
+    return isinstance(value, bool)
+
+
+def _is_retention(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        state in DEFAULT_RETENTION and (kept is None or _is_duration(kept))
+        for state, kept in value.items()
+    )
+
+
+_RULES: dict[str, tuple[Any, str]] = {
+    "DATABASE": (
+        lambda v: isinstance(v, str) and v in settings.DATABASES,
+        "an alias of DATABASES",
+    ),
+    "DIRECT_DATABASE": (
+        lambda v: v is None or (isinstance(v, str) and v in settings.DATABASES),
+        "an alias of DATABASES, or None",
+    ),
+    "TASK_MODULES": (_is_names, "a list of module names"),
+    "QUEUES": (lambda v: v is None or (_is_names(v) and bool(list(v))), "a list of names, or None"),
+    "LEASE": (lambda v: _is_duration(v, SHORTEST_LEASE), "a timedelta of 2 seconds or more"),
+    "POLL_INTERVAL": (_is_duration, "a positive timedelta"),
+    "NOTIFY": (_is_notify, "True, False, or a dict of queue name to bool"),
+    "MAX_LOST": (_is_count, "a positive integer"),
+    "MAX_PAYLOAD_BYTES": (_is_count, "a positive integer, in bytes"),
+    "RETRY": (lambda v: isinstance(v, RetryPolicy), "a RetryPolicy"),
+    "RETENTION": (_is_retention, "a dict of SUCCESSFUL, CANCELLED, FAILED to a timedelta or None"),
+}
+
+
+@cache
+def get_settings() -> Settings:
+    """The settings in force. Raises ImproperlyConfigured, naming each bad key."""
+    options = getattr(settings, "DURABLE", {})
+    if problems := find_problems(options):
+        raise ImproperlyConfigured("\n".join(problems))
+    return Settings(
+        **{k: tuple(v) if k in ("TASK_MODULES", "QUEUES") and v else v for k, v in options.items()}
+    )
+
+
+def _forget_settings(*, setting: str, **_: Any) -> None:
+    if setting in ("DURABLE", "DATABASES"):
+        get_settings.cache_clear()
+
+
+setting_changed.connect(_forget_settings, dispatch_uid="durable.forget_settings")

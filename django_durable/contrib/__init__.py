@@ -1,0 +1,1 @@
+"""Additions that stand beside the engine; each one is imported by name."""

@@ -1,0 +1,110 @@
+"""The saved outcomes of steps: save them under the lease, read them all when a job is claimed."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django_durable.engine.replay import Recorded
+from django_durable.engine.rows import checkpoints as checkpoint_rows
+from django_durable.engine.sql import Connection, fetch_all, fetch_one, load
+
+SAVE_CHECKPOINTS = load("save_checkpoints")
+READ_CHECKPOINT = load("read_checkpoint")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewCheckpoint:
+    """A checkpoint to save under a lease. ``elapsed`` since the step's try began."""
+
+    job_id: UUID
+    lease_token: int
+    identity: str
+    seq: int
+    kind: str
+    state: str
+    function: str
+    fingerprint: str | None
+    attempt: int
+    elapsed: timedelta
+    value: str | None = None
+    error: str | None = None
+
+    def as_recorded(self) -> Recorded:
+        return Recorded(
+            identity=self.identity,
+            seq=self.seq,
+            kind=self.kind,
+            state=self.state,
+            lease_token=self.lease_token,
+            fingerprint=self.fingerprint,
+            attempt=self.attempt,
+            value=self.value,
+            error=self.error,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What became of a save. Not held: the lease is lost. Not saved: a final row stands there."""
+
+    held: bool
+    saved: bool
+    cancelled: bool
+
+
+def save_checkpoints(
+    connection: Connection, checkpoints: Sequence[NewCheckpoint]
+) -> list[Saved]:
+    """Save checkpoints in one statement; the answers in the same order.
+
+    Locks: the jobs' rows for share until commit. Idempotent: repeated after a lost answer it finds
+    its own row, not saved but held.
+    """
+    params: dict[str, Any] = {
+        column: [getattr(row, attribute) for row in checkpoints]
+        for column, attribute in _ARRAYS.items()
+    }
+    answers: list[Saved] = [Saved(False, False, False)] * len(checkpoints)
+    for index, *answer in fetch_all(connection, SAVE_CHECKPOINTS, params):
+        answers[index - 1] = Saved(*answer)
+    return answers
+
+
+_ARRAYS = {
+    "job_ids": "job_id",
+    "lease_tokens": "lease_token",
+    "identities": "identity",
+    "seqs": "seq",
+    "kinds": "kind",
+    "states": "state",
+    "functions": "function",
+    "fingerprints": "fingerprint",
+    "attempts": "attempt",
+    "values": "value",
+    "errors": "error",
+    "elapseds": "elapsed",
+}
+
+
+def read_checkpoint(connection: Connection, job_id: UUID, identity: str) -> Recorded | None:
+    """The checkpoint under an identity, or None."""
+    row = fetch_one(connection, READ_CHECKPOINT, {"job_id": job_id, "identity": identity})
+    return None if row is None else Recorded(**dict(zip(_READ, row, strict=True)))
+
+
+_READ = (
+    "identity", "seq", "kind", "state", "lease_token", "fingerprint", "attempt", "value", "error",
+    "started_at",
+)  # fmt: skip
+
+
+def load_checkpoints(alias: str, job_ids: Iterable[UUID]) -> dict[UUID, list[Recorded]]:
+    """All checkpoints of some jobs, in one query. Call it after the jobs are locked, never before."""
+    rows = checkpoint_rows(alias).filter(job_id__in=list(job_ids)).order_by("seq")
+    found: dict[UUID, list[Recorded]] = {}
+    for row in rows:
+        record = Recorded(**{name: getattr(row, name) for name in _READ})
+        found.setdefault(row.job_id, []).append(record)
+    return found

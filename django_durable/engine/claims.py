@@ -1,0 +1,154 @@
+"""Taking jobs: who runs what, proved by a number that grows with each claim.
+
+A claim is one short READ COMMITTED transaction, committed before any user code runs. It holds its
+worker's row, so that the worker is not declared lost meanwhile, and skips rows that others hold.
+Only tasks known to this process are claimed. A job that lost its worker twice is a suspect and is
+claimed alone, so that only the guilty one comes to the limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from django.db import connections, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Coalesce
+
+from django_durable.engine.clock import StatementTimestamp
+from django_durable.engine.rows import jobs as job_rows
+from django_durable.engine.sql import Connection, fetch_all, fetch_one, load
+from django_durable.engine.states import JobState
+
+if TYPE_CHECKING:
+    from django_durable.models import Job
+
+HOLD_WORKER = load("hold_worker")
+HOLD_WORKER_ALONE = load("hold_worker_alone")
+RELEASE_UNKNOWN_JOBS = load("release_unknown_jobs")
+CHECK_LEASE = load("check_lease")
+FIND_READY_QUEUES = load("find_ready_queues")
+SUSPECT_FROM = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimant:
+    """Who claims, and what it can run. ``max_lost`` is the number of losses that makes poison."""
+
+    worker_id: int
+    alias: str
+    task_paths: Sequence[str]
+    code_version: str
+    max_lost: int
+
+
+class WorkerLost(Exception):  # noqa: N818 (an answer: this worker was declared lost)
+    """The claimant was declared lost: nothing was claimed; drop all jobs and register anew."""
+
+
+def claim_jobs(claimant: Claimant, queues: Iterable[str], *, limit: int) -> list[Job]:
+    """Claim up to ``limit`` ready jobs, asking the queues in their order.
+
+    Returns: the claimed rows as they now stand, at best ``limit``; ``[]`` is normal. Raises:
+    WorkerLost; database errors, after which ``release_unknown_jobs`` tells what was committed.
+    """
+    innocent = Q(lost_count__lt=SUSPECT_FROM) | Q(lost_count__gte=claimant.max_lost)
+    return _claim(claimant, queues, innocent, limit)
+
+
+def claim_suspect(claimant: Claimant, queues: Iterable[str]) -> list[Job]:
+    """Claim one job that lost its worker before, for a worker that holds nothing else."""
+    suspect = Q(lost_count__gte=SUSPECT_FROM, lost_count__lt=claimant.max_lost)
+    return _claim(claimant, queues, suspect, 1)
+
+
+def has_suspect(claimant: Claimant, queues: Iterable[str]) -> bool:
+    """Whether a suspect waits that this worker could run."""
+    suspects = job_rows(claimant.alias).filter(
+        state=JobState.READY,
+        queue_name__in=list(queues),
+        task_path__in=claimant.task_paths,
+        lost_count__gte=SUSPECT_FROM,
+        lost_count__lt=claimant.max_lost,
+    )
+    return suspects.exists()
+
+
+def find_ready_queues(connection: Connection) -> list[str]:
+    """The names of all queues that have ready jobs."""
+    return [row[0] for row in fetch_all(connection, FIND_READY_QUEUES, {})]
+
+
+def _claim(claimant: Claimant, queues: Iterable[str], fit: Q, limit: int) -> list[Job]:
+    claimed: list[Job] = []
+    with transaction.atomic(using=claimant.alias):
+        connection = connections[claimant.alias]
+        if fetch_one(connection, HOLD_WORKER, {"worker_id": claimant.worker_id}) is None:
+            raise WorkerLost
+        for queue_name in queues:
+            if len(claimed) >= limit:
+                break
+            claimed += _lock_ready(claimant, queue_name, fit, limit - len(claimed))
+        if claimed:
+            _mark_running(claimant, claimed)
+    return claimed
+
+
+def _lock_ready(claimant: Claimant, queue_name: str, fit: Q, limit: int) -> list[Job]:
+    ready = (
+        job_rows(claimant.alias)
+        .filter(fit, state=JobState.READY, queue_name=queue_name)
+        .filter(task_path__in=claimant.task_paths)
+        .annotate(claim_time=StatementTimestamp())
+        .order_by("-priority", "due_at", "id")
+        .select_for_update(skip_locked=True, no_key=True)
+    )
+    return list(ready[:limit])
+
+
+def _mark_running(claimant: Claimant, jobs: list[Job]) -> None:
+    now = StatementTimestamp()
+    held = job_rows(claimant.alias).filter(pk__in=[job.pk for job in jobs])
+    held.update(
+        state=JobState.RUNNING,
+        worker_id=claimant.worker_id,
+        lease_token=F("lease_token") + 1,
+        code_version=claimant.code_version,
+        claimed_at=now,
+        started_at=Coalesce("started_at", now),
+    )
+    for job in jobs:
+        job.state = JobState.RUNNING
+        job.worker_id = claimant.worker_id
+        job.lease_token += 1
+        job.claimed_at = job.claim_time
+        job.started_at = job.started_at or job.claim_time
+        job.code_version = claimant.code_version
+
+
+def release_unknown_jobs(
+    connection: Connection, *, worker_id: int, known: Iterable[tuple[UUID, int]]
+) -> list[UUID]:
+    """Give back jobs that run under this worker's name without its knowing; in a transaction.
+
+    Needed after a claim whose COMMIT went unanswered. ``known`` are the (job, token) pairs it runs.
+    Locks the worker's row first, which waits for a claim that is still in flight.
+    """
+    fetch_all(connection, HOLD_WORKER_ALONE, {"worker_id": worker_id})
+    pairs = list(known)
+    params = {
+        "worker_id": worker_id,
+        "job_ids": [job_id for job_id, _ in pairs],
+        "lease_tokens": [token for _, token in pairs],
+    }
+    return [row[0] for row in fetch_all(connection, RELEASE_UNKNOWN_JOBS, params)]
+
+
+def check_lease(connection: Connection, job_id: UUID, lease_token: int) -> bool:
+    """Whether a claim is still good, as the database says."""
+    params = {"job_id": job_id, "lease_token": lease_token}
+    return fetch_one(connection, CHECK_LEASE, params) is not None
+
+

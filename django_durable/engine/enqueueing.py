@@ -1,0 +1,155 @@
+"""New jobs and their idempotency keys: one insert, in the caller's transaction.
+
+Every function is one statement on the connection it is given. A job enqueued by another carries its
+parent and origin, unique together, so that a replay meets the same row; the parent's lease is
+checked and held in the same statement.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django_durable.engine.sql import Connection, execute, fetch_all, fetch_one, load
+
+INSERT_JOB = load("insert_job")
+INSERT_JOBS = load("insert_jobs")
+INSERT_JOB_WITH_KEY = load("insert_job_with_key")
+FIND_KEY = load("find_key")
+FREE_KEY = load("free_key")
+INSERT_KEY = load("insert_key")
+SET_KEY_VALUE = load("set_key_value")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A job to insert. ``run_after`` is aware; ``delay`` counts from the database's now."""
+
+    id: UUID
+    task_path: str
+    queue_name: str
+    priority: int
+    arguments: str
+    run_after: datetime | None = None
+    delay: timedelta | None = None
+    origin: str | None = None
+    subject_type: str | None = None
+    subject_key: str | None = None
+
+    def parameters(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in NewJob.__slots__}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parent:
+    """The job that enqueues. ``lease_token`` is None where a later statement fences the commit."""
+
+    job_id: UUID
+    lease_token: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewKey:
+    scope: str
+    key: str
+    fingerprint: str
+    retention: timedelta
+
+    def parameters(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in NewKey.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Inserted:
+    """What the database decided about a new job."""
+
+    state: str
+    due_at: datetime
+    enqueued_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TakenKey:
+    """A key that exists. ``expired``: it may be freed and used anew."""
+
+    fingerprint: str
+    job_id: UUID | None
+    value: str | None
+    expired: bool
+
+
+def insert_job(connection: Connection, job: NewJob, *, notify: bool) -> Inserted:
+    """Insert one job from outside jobs."""
+    row = fetch_one(connection, INSERT_JOB, {**job.parameters(), "notify": notify})
+    assert row is not None  # a plain INSERT returns its row or raises
+    return Inserted(*row[:3])
+
+
+def insert_jobs(
+    connection: Connection,
+    jobs: Sequence[NewJob],
+    *,
+    parent: Parent | None,
+    notify_queues: Sequence[str],
+) -> dict[UUID, Inserted]:
+    """Insert jobs in one statement; those missing from the answer exist already or lost the lease."""
+    params: dict[str, Any] = {
+        column: [getattr(job, attribute) for job in jobs] for column, attribute in _ARRAYS.items()
+    }
+    params |= _parent_parameters(parent) | {"notify_queues": list(notify_queues)}
+    return {row[0]: Inserted(*row[1:4]) for row in fetch_all(connection, INSERT_JOBS, params)}
+
+
+_ARRAYS = {
+    "ids": "id",
+    "task_paths": "task_path",
+    "queue_names": "queue_name",
+    "priorities": "priority",
+    "run_afters": "run_after",
+    "delays": "delay",
+    "arguments": "arguments",
+    "origins": "origin",
+    "subject_types": "subject_type",
+    "subject_keys": "subject_key",
+}
+
+
+def _parent_parameters(parent: Parent | None) -> dict[str, Any]:
+    return {
+        "parent_id": parent.job_id if parent else None,
+        "lease_token": parent.lease_token if parent else None,
+    }
+
+
+def insert_job_with_key(
+    connection: Connection, job: NewJob, key: NewKey, *, parent: Parent | None, notify: bool
+) -> Inserted | None:
+    """Insert one job if its key is free; None if it is taken, or the parent's lease is lost.
+
+    Waits for another transaction that is inserting the same key.
+    """
+    params = job.parameters() | key.parameters() | _parent_parameters(parent) | {"notify": notify}
+    row = fetch_one(connection, INSERT_JOB_WITH_KEY, params)
+    return None if row is None else Inserted(*row[:3])
+
+
+def find_key(connection: Connection, scope: str, key: str) -> TakenKey | None:
+    row = fetch_one(connection, FIND_KEY, {"scope": scope, "key": key})
+    return None if row is None else TakenKey(*row)
+
+
+def free_key(connection: Connection, scope: str, key: str, job_id: UUID | None) -> bool:
+    """Delete an expired key that still names this job; False if another caller was first."""
+    params = {"scope": scope, "key": key, "job_id": job_id}
+    return execute(connection, FREE_KEY, params) == 1
+
+
+def insert_key(connection: Connection, key: NewKey) -> int | None:
+    """Take a key for ``once``; its id, or None if it is taken. Waits for who is inside."""
+    row = fetch_one(connection, INSERT_KEY, key.parameters())
+    return None if row is None else row[0]
+
+
+def set_key_value(connection: Connection, key_id: int, value: str) -> None:
+    execute(connection, SET_KEY_VALUE, {"id": key_id, "value": value})

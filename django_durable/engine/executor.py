@@ -1,0 +1,337 @@
+"""One claimed job, from its body's begin to its recorded outcome.
+
+    judge   poison, or cancelled before it began?
+    load    decode the arguments, fetch their model instances
+    call    run the function; durable calls find the run in the context
+    decide  what became of it: an outcome, a retry, a suspension
+    record  write that under the lease; then tell logs and signals
+
+Whatever the function does, this thread survives it. If the lease is lost, nothing is written and
+nothing is said.
+"""
+
+import contextvars
+import logging
+from datetime import timedelta
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from django.core.cache import caches
+from django.db import connections, reset_queries, transaction
+from django.utils import timezone, translation
+
+from django_durable.conf import get_settings
+from django_durable.engine import instances
+from django_durable.engine.atomic import REPEATS, LeaseLost, limit_idle_time
+from django_durable.engine.faults import DATABASE_ERRORS, is_connection_error, is_repeatable
+from django_durable.engine.outcomes import Outcome, Written, finish_jobs, has_succeeded
+from django_durable.engine.run import (
+    Ending,
+    Run,
+    Stop,
+    mark_outside,
+    release_connections,
+    reset_run,
+    set_run,
+)
+from django_durable.engine.sql import Connection
+from django_durable.engine.waits import suspend_for_retry
+from django_durable.exceptions import (
+    EnqueueError,
+    JobError,
+    MissingInstanceError,
+    PoisonJobError,
+    ReturnValueError,
+    StepInterrupted,
+    Suspension,
+    SuspensionSwallowedError,
+)
+from django_durable.models import FINISHED, Job, JobState
+from django_durable.retry import RetryPolicy
+from django_durable.signals import job_finished, job_started
+
+logger = logging.getLogger("django_durable")
+
+
+class Committed(Exception):  # noqa: N818 (an atomic task wrote its outcome itself)
+    def __init__(self, written: Written) -> None:
+        self.written = written
+
+
+class CancelledInside(Exception):  # noqa: N818 (rolls an atomic task back)
+    pass
+
+
+def execute(run: Run) -> None:
+    """Run one claimed job and record what came of it. Never raises but at interpreter exit."""
+    error = judge(run)
+    if error is None and not run.cancel_requested:
+        announce(run)
+        context = contextvars.copy_context()
+        try:
+            decided, error = context.run(call, run)
+        except Committed as committed:
+            return conclude(run, committed.written, None)
+        finally:
+            clean_up()
+    else:
+        decided, error = decide(run, error)
+    record(run, decided, error)
+
+
+def judge(run: Run) -> BaseException | None:
+    """The verdicts that wait for a holder: poison; cancelling is in ``cancel_requested``."""
+    job = run.job
+    run.cancel_requested = run.cancel_requested or job.cancel_requested_at is not None
+    if job.lost_count >= get_settings().MAX_LOST:
+        return PoisonJobError(job_id=job.id, task_path=job.task_path, lost_count=job.lost_count)
+    return None
+
+
+def announce(run: Run) -> None:
+    logger.info("Job %s started: %s", run.job.id, run.job.task_path, extra=log_fields(run.job))
+    tell(job_started, run)
+
+
+def tell(signal: Any, run: Run, **more: Any) -> None:
+    """Send a signal; what its receivers raise is logged and changes nothing."""
+    if not signal.has_listeners(run.job.task_path):
+        return
+
+    def send() -> None:
+        mark_outside()
+        for receiver, answer in signal.send_robust(run.job.task_path, job=run.job, **more):
+            if isinstance(answer, Exception):
+                logger.error(
+                    "A receiver of a signal failed: %s", receiver, exc_info=answer,
+                    extra=log_fields(run.job),
+                )  # fmt: skip
+
+    contextvars.copy_context().run(send)
+
+
+def call(run: Run) -> tuple[Outcome | Ending, BaseException | None]:
+    """Load, call and decide, in a context of the job's own."""
+    translation.deactivate()
+    timezone.deactivate()
+    reset_queries()
+    token = set_run(run)
+    try:
+        arguments = instances.decode_arguments(run.job.arguments, run.job.task_path, run.job.id)
+        release_connections()
+        run.check_may_start()
+        return decide_success(run, call_function(run, arguments)), None
+    except Committed:
+        raise
+    except BaseException as error:  # user code may raise anything; the slot lives on
+        return decide(run, error)
+    finally:
+        reset_run(token)
+
+
+def call_function(run: Run, arguments: instances.Arguments) -> Any:
+    task = run.task
+    args = [task.make_context(run.job), *arguments.args] if task.takes_context else arguments.args
+    if task.atomic:
+        call_in_transaction(run, args, arguments.kwargs)
+    function = async_to_sync(task.func) if task.is_async else task.func
+    return function(*args, **arguments.kwargs)
+
+
+def call_in_transaction(run: Run, args: list[Any], kwargs: dict[str, Any]) -> None:
+    """An atomic task: the body and the job's outcome in one commit. Raises: Committed, if it is.
+
+    40001 and 40P01 are repeated at once; so is a transaction whose connection died. After any
+    error the outcome is looked for first: there means it committed.
+    """
+    repeats = 0
+    run.in_task_transaction = True
+    while True:
+        try:
+            written = try_in_transaction(run, args, kwargs)
+            break
+        except LeaseLost:
+            run.stop(Ending(stop=Stop.LEASE_LOST))
+        except CancelledInside:
+            run.stop(Ending(stop=Stop.CANCELLED))
+        except Suspension:
+            raise
+        except BaseException as error:
+            job_id, token = run.job.id, run.job.lease_token
+            if run.writer.call(lambda connection: has_succeeded(connection, job_id, token)):
+                logger.error(
+                    "Job %s committed, then raised (an on_commit callback, or a lost answer).",
+                    job_id, exc_info=error, extra=log_fields(run.job),
+                )  # fmt: skip
+                written = Written(JobState.SUCCESSFUL, run.job.due_at)
+                break
+            if is_repeatable(error) and repeats < REPEATS:
+                repeats += 1
+            elif not is_connection_error(error):
+                raise
+            run.check_may_start()
+    raise Committed(written)
+
+
+def try_in_transaction(run: Run, args: list[Any], kwargs: dict[str, Any]) -> Written:
+    connection = connections[run.alias]
+    with transaction.atomic(using=run.alias):
+        if run.session_timeout is not None:
+            limit_idle_time(connection, run.session_timeout)
+        outcome = decide_success(run, run.task.func(*args, **kwargs))
+        (written,) = finish_jobs(connection, [outcome])
+        if written is None:
+            raise LeaseLost
+        if written.state is JobState.CANCELLED:
+            raise CancelledInside
+    return written
+
+
+def decide_success(run: Run, value: Any) -> Outcome:
+    """The outcome of a function that returned. Raises: what makes it a failure after all."""
+    if run.ending is not None:
+        raise SuspensionSwallowedError(task_path=run.job.task_path)
+    hint = instances.hints_of(run.task.func).get("return", Any)
+    limit = get_settings().MAX_PAYLOAD_BYTES
+    try:
+        text = instances.encode(value, hint=hint, path="the return value", limit=limit)
+    except EnqueueError as error:
+        raise ReturnValueError(task_path=run.job.task_path, cause=error) from error
+    return outcome_of(run, JobState.SUCCESSFUL, return_value=text)
+
+
+def outcome_of(run: Run, state: JobState, **more: Any) -> Outcome:
+    return Outcome(job_id=run.job.id, lease_token=run.job.lease_token, state=state, **more)
+
+
+def decide(
+    run: Run, error: BaseException | None
+) -> tuple[Outcome | Ending, BaseException | None]:
+    """What an error, or a request to stop, makes of the run; with the error to tell."""
+    if run.ending is not None:
+        if run.ending.stop in FINAL_STOPS or has_suspension(error):
+            return run.ending, None
+        swallowed = SuspensionSwallowedError(task_path=run.job.task_path)
+        swallowed.__cause__ = error if not isinstance(error, SuspensionSwallowedError) else None
+        error = swallowed
+    if error is None:
+        return Ending(stop=Stop.CANCELLED), None
+    return decide_failure(run, error), error
+
+
+FINAL_STOPS = frozenset({Stop.LEASE_LOST, Stop.CANCELLED, Stop.GIVEN_UP})
+"""Stops that hold whatever the function did about the Suspension."""
+
+
+def has_suspension(error: BaseException | None) -> bool:
+    """Whether a Suspension came through, alone or wrapped by a TaskGroup."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(has_suspension(inner) for inner in error.exceptions)
+    return isinstance(error, Suspension)
+
+
+def decide_failure(run: Run, error: BaseException) -> Outcome:
+    text = instances.encode_error(error)
+    if isinstance(error, MissingInstanceError) and run.task.on_missing == "skip":
+        return outcome_of(run, JobState.CANCELLED, error=text)
+    delay = next_delay(run, error)
+    if delay is None:
+        return outcome_of(run, JobState.FAILED, error=text)
+    message = instances.error_message(error)
+    reason = f"attempt {run.job.attempt} failed: {instances.error_path(error)}: {message}"
+    return outcome_of(run, JobState.SCHEDULED, error=text, delay=delay, reason=reason[:500])
+
+
+def next_delay(run: Run, error: BaseException) -> timedelta | None:
+    """The wait before another attempt, or None: this was the last."""
+    if isinstance(error, JobError | StepInterrupted):
+        return None
+    policy: RetryPolicy = run.task.retry or get_settings().RETRY
+    now = run.now()
+    elapsed = now - (run.job.started_at or now)
+    tries = run.job.attempt - run.job.attempt_base
+    try:
+        return policy.next_delay(error, tries=tries, elapsed=elapsed, now=now)
+    except Exception:  # user code: a retry_on or give_up_on predicate
+        logger.exception("The retry policy of %s failed; giving up.", run.job.task_path)
+        return None
+
+
+def clean_up() -> None:
+    """Leave the thread as a request would: no open transaction, no connection, no cache client."""
+    release_connections()
+    caches.close_all()
+
+
+def record(run: Run, decided: Outcome | Ending, error: BaseException | None) -> None:
+    """Write what was decided; a row the database refuses fails the job, with the reason."""
+    try:
+        written = write(run, decided)
+    except DATABASE_ERRORS as refused:
+        error = refused
+        failed = outcome_of(run, JobState.FAILED, error=instances.encode_error(refused))
+        written = run.writer.finish(failed)
+    if written is not None:
+        conclude(run, written, error, decided)
+
+
+def write(run: Run, decided: Outcome | Ending) -> Written | None:
+    if isinstance(decided, Outcome):
+        return run.writer.finish(decided)
+    if decided.stop is Stop.CANCELLED:
+        return run.writer.finish(outcome_of(run, JobState.CANCELLED))
+    if decided.stop is Stop.BLOCKED:
+        reason = decided.reason
+        return run.writer.finish(outcome_of(run, JobState.WAITING, reason=reason))
+    if decided.stop is Stop.STEP_RETRY:
+        return run.writer.call(lambda connection: suspend(connection, decided))
+    return None
+
+
+def suspend(connection: Connection, ending: Ending) -> Written | None:
+    assert ending.checkpoint is not None  # a STEP_RETRY records the failed try
+    suspended = suspend_for_retry(
+        connection, ending.checkpoint, delay=ending.delay, reason=ending.reason
+    )
+    return suspended and Written(JobState(suspended.state), suspended.due_at)
+
+
+def conclude(
+    run: Run,
+    written: Written,
+    error: BaseException | None,
+    decided: Outcome | Ending | None = None,
+) -> None:
+    """Tell logs and signals what is committed."""
+    job = run.job
+    job.state, job.due_at = written.state, written.due_at
+    log_conclusion(job, written.state, error, decided)
+    if written.state in FINISHED:
+        tell(job_finished, run, state=written.state, error=error)
+
+
+def log_conclusion(
+    job: Job, state: JobState, error: BaseException | None, decided: Outcome | Ending | None
+) -> None:
+    fields = log_fields(job)
+    reason = getattr(decided, "reason", None) or ""
+    if state is JobState.FAILED:
+        logger.error("Job %s failed: %s", job.id, job.task_path, exc_info=error, extra=fields)
+    elif state in FINISHED:
+        logger.info("Job %s is %s: %s", job.id, state.lower(), job.task_path, extra=fields)
+    else:
+        logger.warning(
+            "Job %s is %s until %s: %s: %s",
+            job.id, state.lower(), job.due_at, job.task_path, reason, extra=fields,
+        )  # fmt: skip
+
+
+def log_fields(job: Job) -> dict[str, Any]:
+    """What every log record about a job carries."""
+    return {
+        "job_id": str(job.id),
+        "task_path": job.task_path,
+        "attempt": job.attempt,
+        "queue_name": job.queue_name,
+        "worker_id": job.worker_id,
+    }

@@ -1,0 +1,226 @@
+"""Model instances among values: stored by label and key, fetched fresh when decoded.
+
+Also the shapes in which a job's arguments, return value and errors are stored. Reads only.
+"""
+
+import hashlib
+import json
+import sys
+import traceback
+import typing
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import zip_longest
+from typing import Any, cast
+
+from django.apps import apps
+from django.core.exceptions import ValidationError
+from django.db import DEFAULT_DB_ALIAS, models, router
+
+from django_durable.engine import codec, registry
+from django_durable.exceptions import JobRowError, MissingInstanceError
+
+LONGEST_TRACEBACK = 20_000
+
+
+def model_key(value: Any) -> tuple[str, Any] | None:
+    """The label and key of a saved model instance, None of anything else.
+
+    Raises: ValueError for an unsaved instance, with the cure.
+    """
+    if not isinstance(value, models.Model):
+        return None
+    if value.pk is None or value._state.adding:
+        name = type(value).__name__
+        raise ValueError(f"the {name} is not saved; save it first, or pass its data.")
+    return value._meta.label_lower, value.pk
+
+
+def encode(value: Any, *, hint: Any = Any, path: str, limit: int | None = None) -> str:
+    return codec.encode_text(value, hint=hint, path=path, model_key=model_key, limit=limit)
+
+
+def decode(text: str, *, hint: Any = Any) -> Any:
+    """The value of a text; its model instances are fetched with one query for each model.
+
+    Raises: UndecodableError, MissingInstanceError.
+    """
+    return codec.decode_text(text, hint=hint, resolve=resolver(text))
+
+
+def resolver(text: str) -> codec.Resolve:
+    """Fetch every model instance that a text names; the answer hands them out by label and key."""
+    found = _fetch(codec.find_references(text))
+
+    def resolve(label: str, key: Any) -> Any:
+        instance = found.get((label, key))
+        if instance is None:
+            raise MissingInstanceError(label=label, key=key)
+        return instance
+
+    return resolve
+
+
+def _fetch(references: Iterable[tuple[str, Any]]) -> dict[tuple[str, Any], models.Model]:
+    wanted: dict[str, list[Any]] = {}
+    for label, key in references:
+        wanted.setdefault(label, []).append(key)
+    return {(label, row.pk): row for label, keys in wanted.items() for row in _rows(label, keys)}
+
+
+def _rows(label: str, keys: list[Any]) -> list[models.Model]:
+    try:
+        model = apps.get_model(label)
+    except (LookupError, ValueError):
+        raise codec.UndecodableError(reason=f"there is no model {label}.") from None
+    alias = router.db_for_write(model) or DEFAULT_DB_ALIAS
+    try:
+        return list(model._base_manager.using(alias).filter(pk__in=keys))
+    except (ValueError, TypeError, ValidationError) as error:
+        raise codec.UndecodableError(reason=f"{label} has no such keys ({error}).") from None
+
+
+@lru_cache(maxsize=2048)
+def hints_of(function: Any) -> dict[str, Any]:
+    """The type hints of a function; none of it if one cannot be evaluated."""
+    try:
+        return typing.get_type_hints(function)
+    except (NameError, TypeError, AttributeError):
+        return {}
+
+
+@dataclass(slots=True)
+class Arguments:
+    """What a task is called with."""
+
+    args: list[Any]
+    kwargs: dict[str, Any]
+
+
+_NO_ARGUMENTS = '{"args":[],"kwargs":{}}'
+
+
+def encode_arguments(
+    function: Any,
+    names: Sequence[str],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    limit: int | None = None,
+) -> str:
+    """The text of a call. ``names`` are the positional parameters', in order, for hints and errors.
+
+    Raises: NotSerializableError, PayloadTooLargeError.
+    """
+    if not args and not kwargs:
+        return _NO_ARGUMENTS
+    hints = hints_of(function)
+    named = zip_longest(names[: len(args)], args, fillvalue=names[-1] if names else "args")
+
+    def build(encoder: codec.Encoder) -> codec.JsonValue:
+        return {
+            "args": [encoder.encode(value, hints.get(name, Any), name) for name, value in named],
+            "kwargs": {k: encoder.encode(v, hints.get(k, Any), k) for k, v in kwargs.items()},
+        }
+
+    return codec.write_text(build, "arguments", model_key, limit)
+
+
+def decode_arguments(text: str, task_path: str, job_id: Any) -> Arguments:
+    """The call a job stands for; hints come from the task if this process knows it.
+
+    Raises: JobRowError for a text no enqueue could have written, MissingInstanceError.
+    """
+    if text == _NO_ARGUMENTS:
+        return Arguments([], {})
+    task = registry.find_task(task_path)
+    hints = hints_of(task.func) if task else {}
+    names = task.parameter_names if task else ()
+
+    def build(decoder: codec.Decoder, call: codec.JsonValue) -> Arguments:
+        args, kwargs = call["args"], call["kwargs"]
+        if type(args) is not list or type(kwargs) is not dict or len(call) != 2:
+            raise codec.UndecodableError(reason='it is not {"args": [...], "kwargs": {...}}.')
+        named = zip_longest(names[: len(args)], args, fillvalue=names[-1] if names else "args")
+        return Arguments(
+            [decoder.decode(value, hints.get(name, Any)) for name, value in named],
+            {k: decoder.decode(v, hints.get(k, Any)) for k, v in kwargs.items()},
+        )
+
+    try:
+        resolve = resolver(text)
+        return cast("Arguments", codec.read_text(text, build, resolve))
+    except codec.UndecodableError as error:
+        reason = f"its arguments are not what was enqueued: {error}"
+        raise JobRowError(job_id=job_id, task_path=task_path, reason=reason) from error
+
+
+def decode_result(text: str, task_path: str) -> Any:
+    """A job's return value; the hint is the task's return annotation if known here."""
+    task = registry.find_task(task_path)
+    return decode(text, hint=hints_of(task.func).get("return", Any) if task else Any)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskError:
+    """Why an attempt failed, as Django's ``TaskError``."""
+
+    exception_class_path: str
+    traceback: str
+    message: str = ""
+
+    @classmethod
+    def from_text(cls, text: str) -> "TaskError":
+        stored = json.loads(text)
+        return cls(
+            stored.get("type", "?"), stored.get("traceback", ""), stored.get("message", "")
+        )
+
+    @property
+    def exception_class(self) -> type[BaseException]:
+        """The class, if this process has loaded its module. Raises ValueError otherwise."""
+        module, _, qualname = self.exception_class_path.rpartition(".")
+        found = getattr(sys.modules.get(module or "builtins"), qualname, None)
+        if not (isinstance(found, type) and issubclass(found, BaseException)):
+            raise ValueError(f"{self.exception_class_path} is not an exception known here.")
+        return found
+
+
+def error_path(error: BaseException) -> str:
+    """Where the class of an error lives: ``package.module.Class``, builtins by name alone."""
+    cls = type(error)
+    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def error_message(error: BaseException) -> str:
+    """``str(error)``, even of errors whose ``__str__`` fails."""
+    try:
+        return storable(str(error))
+    except Exception as broken:  # user code: __str__ may raise anything
+        return f"({type(error).__name__} whose __str__ raised {type(broken).__name__})"
+
+
+def storable(text: str) -> str:
+    """The text without what PostgreSQL cannot store: NUL, and halves of surrogate pairs."""
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def digest(text: str) -> str:
+    """A SHA-256 in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def encode_error(error: BaseException, **more: codec.JsonValue) -> str:
+    """The stored form of an error: type, message, traceback, and what the caller adds."""
+    try:
+        trace = "".join(traceback.format_exception(error))
+    except Exception as broken:  # an error broken enough not to be formatted
+        trace = f"(the traceback could not be formatted: {type(broken).__name__})"
+    return codec.dump(
+        {
+            "type": error_path(error),
+            "message": error_message(error),
+            "traceback": storable(trace[-LONGEST_TRACEBACK:]),
+            **more,
+        }
+    )

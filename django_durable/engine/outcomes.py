@@ -1,0 +1,114 @@
+"""How attempts end, and the verbs that end or reopen jobs from outside."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django_durable.conf import get_settings
+from django_durable.engine.sql import Connection, fetch_all, fetch_one, load
+from django_durable.engine.states import JobState
+
+FINISH_JOBS = load("finish_jobs")
+CANCEL_JOBS = load("cancel_jobs")
+READ_SUCCESS = load("read_success")
+RETRY_JOBS = load("retry_jobs")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How an attempt ended, to be written under its lease.
+
+    SCHEDULED is a retry after ``delay``; WAITING a block, for ``reason``; READY a job handed back.
+    ``return_value`` and ``error`` are encoded texts.
+    """
+
+    job_id: UUID
+    lease_token: int
+    state: JobState
+    return_value: str | None = None
+    error: str | None = None
+    delay: timedelta | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The state the job went to: CANCELLED whatever was wanted, if cancelling was asked for."""
+
+    state: JobState
+    due_at: datetime
+
+
+def finish_jobs(connection: Connection, outcomes: Sequence[Outcome]) -> list[Written | None]:
+    """Write outcomes in one statement; None where the lease was lost (or it was written before)."""
+    params: dict[str, Any] = {
+        column: [getattr(outcome, attribute) for outcome in outcomes]
+        for column, attribute in _ARRAYS.items()
+    }
+    params["states"] = [outcome.state.value for outcome in outcomes]
+    answers: list[Written | None] = [None] * len(outcomes)
+    for index, state, due_at in fetch_all(connection, FINISH_JOBS, params):
+        answers[index - 1] = Written(JobState(state), due_at)
+    return answers
+
+
+_ARRAYS = {
+    "job_ids": "job_id",
+    "lease_tokens": "lease_token",
+    "return_values": "return_value",
+    "errors": "error",
+    "delays": "delay",
+    "reasons": "reason",
+}
+
+
+def has_succeeded(connection: Connection, job_id: UUID, lease_token: int) -> bool:
+    """Whether the claim with this token ended its job SUCCESSFUL."""
+    params = {"job_id": job_id, "lease_token": lease_token}
+    return fetch_one(connection, READ_SUCCESS, params) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What a verb found and did: the state before, and whether the verb applied."""
+
+    job_id: UUID
+    task_path: str
+    before: JobState
+    changed: bool
+
+
+def cancel_jobs(connection: Connection, job_ids: Sequence[UUID]) -> list[Changed]:
+    """Cancel jobs; one that runs is asked to stop. Jobs missing from the answer do not exist."""
+    rows = fetch_all(connection, CANCEL_JOBS, {"ids": sorted(job_ids)})
+    return [
+        Changed(job_id, path, JobState(before), before not in _FINISHED)
+        for job_id, path, before, _after in rows
+    ]
+
+
+_FINISHED = frozenset({"SUCCESSFUL", "FAILED", "CANCELLED"})
+
+
+def retry_jobs(
+    connection: Connection,
+    job_ids: Sequence[UUID],
+    *,
+    rerun_interrupted: bool = False,
+    allowed_steps: Sequence[str] = (),
+) -> list[Changed]:
+    """Make failed, cancelled and blocked jobs ready again, each from the step that ended it."""
+    params = {
+        "ids": sorted(job_ids),
+        "rerun_interrupted": rerun_interrupted,
+        "allowed_steps": list(allowed_steps),
+        **get_settings().notify_parameters,
+    }
+    return [
+        Changed(job_id, path, JobState(before), changed)
+        for job_id, path, before, _kind, changed, _woken in fetch_all(
+            connection, RETRY_JOBS, params
+        )
+    ]

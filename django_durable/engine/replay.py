@@ -1,0 +1,179 @@
+"""Which recorded checkpoint belongs to which call: identities, and the rules of a match.
+
+An identity is ``scope/name#n``: the n-th call of that name in its scope. The first call has no
+``#1``, calls of the task itself no scope, and a step with a key is ``name[key]``. Names are compared,
+never positions, so removed and reordered steps find their checkpoints.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django_durable.exceptions import (
+    ConcurrentStepsError,
+    DuplicateStepNameError,
+    DurableError,
+    TaskDefinitionError,
+)
+
+STARTED, RETRYING, SUCCESSFUL, FAILED = "STARTED", "RETRYING", "SUCCESSFUL", "FAILED"
+FINAL = frozenset({SUCCESSFUL, FAILED})
+_RESERVED = "/#[]"
+_ESCAPES = {ord(c): f"%{ord(c):02X}" for c in "%/#[]\x00"}
+
+
+class ReplayMismatch(DurableError):  # noqa: N818 (blocks a job, is never raised to user code)
+    """The code and the recorded checkpoints tell different stories; nobody can tell who is right."""
+
+    message = "expected {expected}; found {found}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """A checkpoint as it was loaded or saved. Texts are encoded values."""
+
+    identity: str
+    seq: int
+    kind: str
+    state: str
+    lease_token: int
+    fingerprint: str | None = None
+    attempt: int = 1
+    value: str | None = None
+    error: str | None = None
+    started_at: datetime | None = None
+
+    @property
+    def is_final(self) -> bool:
+        return self.state in FINAL
+
+
+def check_name(name: object, *, what: str = "step") -> str:
+    """The name, if it can be part of an identity. Raises: TaskDefinitionError."""
+    if not isinstance(name, str) or not name.strip():
+        raise TaskDefinitionError(name=name, reason=f"a {what} name must not be empty.")
+    if bad := [c for c in name if c in _RESERVED or c == "\x00"]:
+        reason = f"a {what} name must not contain {bad[0]!r}."
+        raise TaskDefinitionError(name=name, reason=reason)
+    return name
+
+
+def keyed(name: str, key: object) -> str:
+    """``name[key]``, with the characters escaped that would make two identities look alike."""
+    return f"{name}[{str(key).translate(_ESCAPES)}]"
+
+
+@dataclass(slots=True)
+class Scope:
+    """One straight line of durable calls: a task's own, later also each parallel branch."""
+
+    path: str = ""
+    calls: Counter[str] = field(default_factory=Counter)
+    functions: dict[str, Any] = field(default_factory=dict)
+    unreached: set[str] = field(default_factory=set)
+    recorded_bases: set[str] = field(default_factory=set)
+    busy: str | None = None
+
+    def identify(self, name: str) -> str:
+        """The identity of the next call of this name."""
+        self.calls[name] += 1
+        n = self.calls[name]
+        return f"{self.path}{name}" if n == 1 else f"{self.path}{name}#{n}"
+
+    def bind(self, name: str, function: Any) -> None:
+        """Hold a name to one function. Raises: DuplicateStepNameError."""
+        known = self.functions.setdefault(name, function)
+        if known is not function:
+            raise DuplicateStepNameError(
+                step=name, first=describe(known), second=describe(function)
+            )
+
+    def enter(self, call: str) -> None:
+        """Take the scope for one durable call. Raises: ConcurrentStepsError."""
+        if self.busy is not None:
+            raise ConcurrentStepsError(call=call, other=self.busy)
+        self.busy = call
+
+    def leave(self) -> None:
+        self.busy = None
+
+
+class History:
+    """The checkpoints of one job, and how far this run has come through them."""
+
+    def __init__(self, records: Iterable[Recorded], *, allowed_steps: Iterable[str] = ()) -> None:
+        self.records = {record.identity: record for record in records}
+        self._allowed = frozenset(allowed_steps)
+        self._seq = max((record.seq for record in self.records.values()), default=0)
+        self.root = Scope()
+        for record in self.records.values():
+            name = record.identity.partition("#")[0]
+            self.root.recorded_bases.add(base_name(name))
+            if "[" not in name:
+                self.root.unreached.add(record.identity)
+
+    def next_seq(self) -> int:
+        self._seq += 1
+        return self._seq
+
+    def find(
+        self, scope: Scope, identity: str, *, kind: str, fingerprint: str | None
+    ) -> Recorded | None:
+        """The checkpoint of this call, or None: it never ended, and may run.
+
+        Raises: ReplayMismatch if the call is not the recorded one, or is new where recorded ones
+        are still ahead.
+        """
+        record = self.records.get(identity)
+        if record is None:
+            self._check_new(scope, identity)
+            return None
+        scope.unreached.discard(identity)
+        if record.kind != kind:
+            raise ReplayMismatch(
+                expected=f"{describe_kind(record.kind)} at {identity} (recorded)",
+                found=f"{describe_kind(kind)} (in the code)",
+            )
+        if None not in (fingerprint, record.fingerprint) and record.fingerprint != fingerprint:
+            raise ReplayMismatch(
+                expected=f"{identity} with the arguments {record.fingerprint} (recorded)",
+                found=f"{fingerprint} (this run). If they may differ: @step(key=...) or "
+                "match_arguments=False",
+            )
+        return record
+
+    def _check_new(self, scope: Scope, identity: str) -> None:
+        name = identity.removeprefix(scope.path).partition("#")[0]
+        base = base_name(name)
+        known_key = base != name and base in scope.recorded_bases
+        if not scope.unreached or known_key or base in self._allowed or name in self._allowed:
+            return
+        ahead = min(scope.unreached, key=lambda i: self.records[i].seq)
+        raise ReplayMismatch(
+            expected=f"{ahead} (recorded, not reached yet)",
+            found=f"{identity}, which has no checkpoint: a new step, or a renamed one",
+        )
+
+    def add(self, record: Recorded) -> None:
+        self.records[record.identity] = record
+
+
+def base_name(name: str) -> str:
+    """The name without the key: ``send`` of ``send[42]``."""
+    return name.partition("[")[0]
+
+
+def describe_kind(kind: str) -> str:
+    article = "an" if kind[0] in "aeiou" else "a"
+    return f"{article} {kind.replace('_', '-')} step" if kind in STEP_KINDS else f"{article} {kind}"
+
+
+STEP_KINDS = ("plain", "atomic", "at_most_once")
+
+
+def describe(function: Any) -> str:
+    """A function's path, for people."""
+    qualname = getattr(function, "__qualname__", type(function).__qualname__)
+    return f"{getattr(function, '__module__', '?')}.{qualname}"

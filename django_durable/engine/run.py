@@ -1,0 +1,272 @@
+"""One run of a job's function: what durable calls find when they ask where they are.
+
+The run is ambient, in a context variable: no argument is passed through user code. It knows the
+claim, the history and the writer, and it remembers why it must stop: once a durable call has raised
+Suspension, each later one raises it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
+from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
+
+from django.db import connections
+
+from django_durable.engine.checkpoints import NewCheckpoint, Saved, read_checkpoint
+from django_durable.engine.claims import check_lease
+from django_durable.engine.clock import machine_seconds
+from django_durable.engine.faults import DATABASE_ERRORS, is_connection_error
+from django_durable.engine.outcomes import Outcome, Written
+from django_durable.engine.replay import History, Recorded, ReplayMismatch
+from django_durable.engine.sql import Connection
+from django_durable.exceptions import (
+    StepInTransactionError,
+    StepOutsideJobError,
+    Suspension,
+)
+
+if TYPE_CHECKING:
+    from django_durable.models import Job
+
+T = TypeVar("T")
+
+
+class Writer(Protocol):
+    """Writes durable points and waits until each is committed; survives outages."""
+
+    def save(self, checkpoint: NewCheckpoint) -> Saved: ...
+    def finish(self, outcome: Outcome) -> Written | None: ...
+    def call(self, operation: Callable[[Connection], T]) -> T:
+        """Run one store function, which may be repeated if the connection is lost."""
+        ...
+
+
+class Stop(Enum):
+    """Why a run ends before its function does."""
+
+    LEASE_LOST = "the lease is lost"
+    CANCELLED = "cancelling was asked for"
+    BLOCKED = "the code and the checkpoints differ"
+    STEP_RETRY = "a step is tried again later"
+    GIVEN_UP = "a step took too long and its thread was given up"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """A reason to stop, with what is to be written for it."""
+
+    stop: Stop
+    reason: str = ""
+    checkpoint: NewCheckpoint | None = None
+    delay: timedelta = timedelta(0)
+
+
+@dataclass(slots=True, kw_only=True)
+class ActiveStep:
+    """The step whose body runs now: what ``current_step()`` returns."""
+
+    name: str
+    identity: str
+    attempt: int
+    idempotency_key: str
+    kind: str = "plain"
+    calls: Counter[str] = field(default_factory=Counter)
+
+    def origin_of(self, call: str) -> str:
+        """The identity of a call made inside this step's body."""
+        self.calls[call] += 1
+        n = self.calls[call]
+        return f"{self.identity}/{call}" if n == 1 else f"{self.identity}/{call}#{n}"
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """One run, from claim to outcome. Made by the executor, used by durable calls.
+
+    ``session_timeout`` (seconds) bounds idle transactions where sessions cannot be ended by others.
+    ``begin_timed`` tells the worker of a step with a timeout, ``after_save`` tests of a checkpoint.
+    """
+
+    job: Job
+    task: Any
+    alias: str
+    history: History
+    writer: Writer
+    lease_is_fresh: Callable[[], bool] = lambda: True
+    begin_timed: Callable[[Run], None] = lambda run: None
+    after_save: Callable[[str], None] = lambda identity: None
+    in_task_transaction: bool = False
+    session_timeout: float | None = None
+    cancel_requested: bool = False
+    ending: Ending | None = None
+    timed_step: Any = None
+    begun_at: float = field(default_factory=machine_seconds)
+
+    def now(self) -> datetime:
+        """The database's time, as of the claim and the machine's clock since."""
+        assert self.job.claimed_at is not None  # set by the claim
+        since: datetime = self.job.claimed_at + timedelta(seconds=machine_seconds() - self.begun_at)
+        return since
+
+    def check(self) -> None:
+        """Raise Suspension if this run must not go on."""
+        if self.ending is not None:
+            raise Suspension(self.ending.stop.value)
+        if self.cancel_requested:
+            self.stop(Ending(stop=Stop.CANCELLED))
+
+    def stop(self, ending: Ending) -> NoReturn:
+        if self.ending is None:
+            self.ending = ending
+        raise Suspension(self.ending.stop.value)
+
+    def block(self, mismatch: ReplayMismatch) -> NoReturn:
+        self.stop(Ending(stop=Stop.BLOCKED, reason=f"replay mismatch: {mismatch}"))
+
+    def check_may_start(self) -> None:
+        """No body starts on a lease that may have run out, unless the database says it is good."""
+        if not self.lease_is_fresh():
+            self.check_lease()
+
+    def check_lease(self) -> None:
+        """Ask the database whether the claim is good, waiting for it if it is away."""
+        job_id, token = self.job.id, self.job.lease_token
+        if not self.writer.call(lambda connection: check_lease(connection, job_id, token)):
+            self.stop(Ending(stop=Stop.LEASE_LOST))
+
+    def repeat(self, operation: Callable[[], T]) -> T:
+        """Run an engine's operation on this thread's connection, again if that dies.
+
+        Not inside a transaction: what it held is gone with the connection.
+        """
+        while True:
+            try:
+                return operation()
+            except DATABASE_ERRORS as error:
+                connection = connections[self.alias]
+                if connection.in_atomic_block or not is_connection_error(error):
+                    raise
+                connection.close()
+            self.check_lease()
+
+    def save(self, checkpoint: NewCheckpoint) -> Recorded:
+        """Save a checkpoint; what now stands there, which may be an earlier save of the same."""
+        saved = self.writer.save(checkpoint)
+        if not saved.held:
+            self.stop(Ending(stop=Stop.LEASE_LOST))
+        record = checkpoint.as_recorded() if saved.saved else self.read(checkpoint.identity)
+        if record is None:
+            self.stop(Ending(stop=Stop.LEASE_LOST))
+        self.settle(record, cancelled=saved.cancelled)
+        return record
+
+    def settle(self, record: Recorded, *, cancelled: bool) -> None:
+        """Take a committed checkpoint into the history, then obey a request to cancel."""
+        self.history.add(record)
+        self.after_save(record.identity)
+        self.cancel_requested = self.cancel_requested or cancelled
+        self.check()
+
+    def read(self, identity: str) -> Recorded | None:
+        job_id: UUID = self.job.id
+        return self.writer.call(lambda connection: read_checkpoint(connection, job_id, identity))
+
+
+_current_run: ContextVar[Run | None] = ContextVar("durable_run", default=None)
+_current_step: ContextVar[ActiveStep | None] = ContextVar("durable_step", default=None)
+_outside: ContextVar[bool] = ContextVar("durable_outside", default=False)
+_worker_process = False
+
+
+def set_run(run: Run | None) -> Any:
+    return _current_run.set(run)
+
+
+def reset_run(token: Any) -> None:
+    _current_run.reset(token)
+
+
+def current_run() -> Run | None:
+    return _current_run.get()
+
+
+def enter_step(step: ActiveStep) -> Any:
+    return _current_step.set(step)
+
+
+def leave_step(token: Any) -> None:
+    _current_step.reset(token)
+
+
+def active_step() -> ActiveStep | None:
+    return _current_step.get()
+
+
+def mark_worker_process(*, on: bool = True) -> None:
+    """From now on a durable call in a thread without a job is an error in this process."""
+    global _worker_process  # noqa: PLW0603 (a fact about the process)
+    _worker_process = on
+
+
+def mark_outside() -> Any:
+    """Allow plain calls in this context of a worker: signal receivers, chores."""
+    return _outside.set(True)
+
+
+def require_run(call: str) -> Run | None:
+    """The run a durable call belongs to; None where it is a plain call.
+
+    Raises: StepOutsideJobError in a worker's thread that carries no job, Suspension if the run has
+    to stop.
+    """
+    run = _current_run.get()
+    if run is None:
+        if _worker_process and not _outside.get():
+            raise StepOutsideJobError(call=call)
+        return None
+    run.check()
+    return run
+
+
+def refuse_in_transaction(call: str) -> None:
+    """Raise StepInTransactionError if user code opened a transaction, on any database.
+
+    The transactions that Django's TestCase wraps around a test do not count.
+    """
+    for connection in connections.all(initialized_only=True):
+        blocks = connection.atomic_blocks
+        if connection.in_atomic_block and not (blocks and blocks[-1]._from_testcase):
+            raise StepInTransactionError(call=call, alias=connection.alias)
+
+
+def release_connections() -> None:
+    """Give this thread's database connections back, except those inside a transaction."""
+    for connection in connections.all(initialized_only=True):
+        if connection.connection is not None and not connection.in_atomic_block:
+            connection.close()
+
+
+def step_key(job_id: UUID, identity: str) -> str:
+    """The idempotency key of a step: 36 characters, the same over every retry and replay."""
+    return str(uuid5(job_id, identity))
+
+
+def plain_step(name: str) -> ActiveStep:
+    """What ``current_step()`` returns outside a worker's job: the same interface, a fresh key."""
+    key = str(uuid5(NAMESPACE_URL, str(uuid4())))
+    return ActiveStep(name=name, identity=name, attempt=1, idempotency_key=key)
+
+
+def on_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,46 @@
+"""The statements that lock, return rows from an update, or are hot; one in each ``NAME.sql``.
+
+Each file has fixed table names and ``%(name)s`` parameters only, so it can be pasted into psql after
+setting them, and opens with what it does, takes, returns, locks, and which index it rides.
+"""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from functools import cache
+from importlib.resources import files
+from typing import Any, Protocol
+
+
+@cache
+def load(name: str) -> str:
+    """The statement in ``NAME.sql``, without its comments. A missing file fails at import."""
+    lines = (files(__name__) / f"{name}.sql").read_text(encoding="utf-8").splitlines()
+    return "\n".join(line for line in lines if not line.lstrip().startswith("--"))
+
+
+class Connection(Protocol):
+    """A Django connection or a psycopg one: what the store needs of it."""
+
+    def cursor(self) -> AbstractContextManager[Any]: ...
+
+
+def fetch_all(connection: Connection, statement: str, params: Mapping[str, Any]) -> list[Any]:
+    """Run one statement; its rows."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, params)
+        rows: list[Any] = cursor.fetchall()
+        return rows
+
+
+def fetch_one(connection: Connection, statement: str, params: Mapping[str, Any]) -> Any | None:
+    """Run one statement; its first row, or None."""
+    rows = fetch_all(connection, statement, params)
+    return rows[0] if rows else None
+
+
+def execute(connection: Connection, statement: str, params: Mapping[str, Any]) -> int:
+    """Run one statement; how many rows it changed."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, params)
+        count: int = cursor.rowcount
+        return count

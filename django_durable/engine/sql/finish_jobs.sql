@@ -1,0 +1,85 @@
+-- Does:    writes the outcomes of attempts, each fenced by its lease: an end, a retry, a block, or
+--          the job handed back. A job whose cancelling was asked for ends CANCELLED instead.
+-- Takes:   arrays with an element for each outcome: state SUCCESSFUL, FAILED, CANCELLED, SCHEDULED
+--          (a retry, with its delay), WAITING (blocked, with its reason) or READY (handed back).
+-- Returns: a row for each outcome that counted: index (from 1), state, due_at. Missing: lease lost.
+-- Locks:   the job rows for no key update, by id.
+-- Index:   durable_job_pkey, durable_checkpoint_pkey.
+with
+wanted as materialized (
+    select * from unnest(
+        %(job_ids)s::uuid[], %(lease_tokens)s::bigint[], %(states)s::text[],
+        %(return_values)s::text[], %(errors)s::text[], %(delays)s::interval[],
+        %(reasons)s::text[]
+    ) with ordinality as row (
+        job_id, lease_token, state, return_value, error, delay, reason, index
+    )
+),
+-- the jobs still held under these leases, and what each becomes
+held as (
+    select
+        job.id, wanted.index, wanted.return_value, wanted.error, wanted.reason,
+        case
+            when job.cancel_requested_at is not null and wanted.state <> 'READY' then 'CANCELLED'
+            else wanted.state
+        end as state,
+        statement_timestamp() + case
+            when wanted.state = 'WAITING' then least(
+                interval '1 minute' * power(2, least(job.blocked_count, 6)), interval '1 hour'
+            )
+            else coalesce(wanted.delay, interval '0')
+        end as due_at
+    from durable_job as job
+    join wanted on wanted.job_id = job.id and wanted.lease_token = job.lease_token
+    where job.state = 'RUNNING'
+    order by job.id
+    for no key update of job
+),
+-- every end that is not good, for people
+noted as (
+    insert into durable_attempt (
+        job_id, attempt, outcome, lease_token, worker_id, code_version, error, claimed_at, ended_at
+    )
+    select
+        job.id, job.attempt,
+        case held.state when 'SCHEDULED' then 'RETRYING' when 'WAITING' then 'BLOCKED'
+            else held.state end,
+        job.lease_token, job.worker_id, job.code_version, held.error::json, job.claimed_at,
+        statement_timestamp()
+    from durable_job as job
+    join held on held.id = job.id
+    where held.state in ('FAILED', 'CANCELLED', 'SCHEDULED', 'WAITING')
+),
+-- a retry runs the step again that ended the attempt: failed, and nothing came after it
+removed as (
+    delete from durable_checkpoint as failed
+    using held
+    where held.state = 'SCHEDULED' and failed.job_id = held.id and failed.state = 'FAILED'
+        and coalesce(failed.error ->> 'interrupted', '') = ''
+        and not exists (
+            select from durable_checkpoint as later
+            where later.job_id = failed.job_id and later.seq > failed.seq
+                and regexp_replace(later.identity, '[^/]+$', '')
+                    = regexp_replace(failed.identity, '[^/]+$', '')
+        )
+)
+update durable_job as job set
+    state = case
+        when held.state = 'SCHEDULED' and held.due_at <= statement_timestamp() then 'READY'
+        else held.state
+    end,
+    due_at = case when held.state in ('SCHEDULED', 'WAITING') then held.due_at else job.due_at end,
+    attempt = job.attempt + case when held.state = 'SCHEDULED' then 1 else 0 end,
+    return_value = case when held.state = 'SUCCESSFUL' then held.return_value::json end,
+    error = coalesce(held.error::json, job.error),
+    worker_id = null,
+    lost_count = case when held.state = 'READY' then job.lost_count else 0 end,
+    wait_kind = case when held.state = 'WAITING' then 'blocked' end,
+    wait_reason = case when held.state in ('WAITING', 'SCHEDULED') then held.reason end,
+    blocked_count = case when held.state = 'WAITING' then job.blocked_count + 1 else 0 end,
+    finished_at = case
+        when held.state in ('SUCCESSFUL', 'FAILED', 'CANCELLED') then statement_timestamp()
+    end
+from held
+where job.id = held.id
+returning held.index, job.state, job.due_at

@@ -1,0 +1,30 @@
+-- Does:    enqueues one job from outside jobs, and wakes a worker of its queue at commit.
+-- Takes:   the job's columns; run_after or delay (null: due at once); notify: whether to wake.
+-- Returns: one row: state, due_at, enqueued_at, and the notification's void.
+-- Locks:   nothing that exists.
+-- Index:   none read but durable_worker, a handful of rows.
+insert into durable_job (
+    id, task_path, queue_name, priority, state, due_at, run_after, arguments,
+    lease_token, attempt, attempt_base, lost_count, blocked_count, allowed_steps,
+    subject_type, subject_key, enqueued_at
+)
+select
+    %(id)s::uuid, %(task_path)s::text, %(queue_name)s::text, %(priority)s::smallint,
+    case when due.at > statement_timestamp() then 'SCHEDULED' else 'READY' end,
+    due.at, %(run_after)s::timestamptz, %(arguments)s::json,
+    0, 1, 0, 0, 0, '{}',
+    %(subject_type)s::text, %(subject_key)s::text, statement_timestamp()
+from (
+    select greatest(
+        statement_timestamp(),
+        coalesce(%(run_after)s::timestamptz, statement_timestamp() + %(delay)s::interval)
+    ) as at
+) as due
+returning
+    state, due_at, enqueued_at,
+    -- a notification only if somebody listens who would not look anyway: notifying commits queue up
+    case when %(notify)s::boolean and state = 'READY' and exists (
+        select from durable_worker
+        where lost_at is null and stopped_at is null and not backlogged
+            and (queues = '{}' or queue_name = any (queues))
+    ) then pg_notify('durable', queue_name) end

@@ -1,0 +1,33 @@
+-- Does:    deletes one chunk of jobs that finished long enough ago, with all that belongs to them.
+-- Takes:   state; retention: an interval since finished_at; limit.
+-- Returns: nothing; the count says how many. Spared: a job whose idempotency key lives, and a job
+--          whose parent is not finished, since its replay must find it again.
+-- Locks:   the job rows for update, skip locked; finished ones only.
+-- Index:   job_finished, idempotencykey_job, durable_job_pkey, durable_checkpoint_pkey.
+with
+doomed as (
+    select job.id from durable_job as job
+    where job.state = %(state)s::text
+        and job.finished_at < statement_timestamp() - %(retention)s::interval
+        and not exists (
+            select from durable_idempotencykey as k
+            where k.job_id = job.id and k.expires_at > statement_timestamp()
+        )
+        and not exists (
+            select from durable_job as parent
+            where parent.id = job.parent_id and parent.finished_at is null
+        )
+    order by job.finished_at
+    limit %(limit)s
+    for update of job skip locked
+),
+checkpoints as (
+    delete from durable_checkpoint using doomed where durable_checkpoint.job_id = doomed.id
+),
+attempts as (
+    delete from durable_attempt using doomed where durable_attempt.job_id = doomed.id
+),
+keys as (
+    delete from durable_idempotencykey using doomed where durable_idempotencykey.job_id = doomed.id
+)
+delete from durable_job using doomed where durable_job.id = doomed.id

@@ -1,0 +1,36 @@
+"""The words for where a job, an attempt or a checkpoint stands. Free of models, so anybody may import."""
+
+from django.db.models import TextChoices
+from django.utils.translation import gettext_lazy
+
+
+class JobState(TextChoices):
+    READY = "READY", gettext_lazy("ready")
+    SCHEDULED = "SCHEDULED", gettext_lazy("scheduled")
+    RUNNING = "RUNNING", gettext_lazy("running")
+    WAITING = "WAITING", gettext_lazy("waiting")
+    SUCCESSFUL = "SUCCESSFUL", gettext_lazy("successful")
+    FAILED = "FAILED", gettext_lazy("failed")
+    CANCELLED = "CANCELLED", gettext_lazy("cancelled")
+
+
+FINISHED = (JobState.SUCCESSFUL, JobState.FAILED, JobState.CANCELLED)
+DELAYED = (JobState.SCHEDULED, JobState.WAITING)
+BLOCKED = "blocked"
+"""The ``wait_kind`` of a job whose code and checkpoints differ."""
+
+
+class AttemptOutcome(TextChoices):
+    FAILED = "FAILED", gettext_lazy("failed")
+    RETRYING = "RETRYING", gettext_lazy("failed, tried again")
+    CANCELLED = "CANCELLED", gettext_lazy("cancelled")
+    LOST = "LOST", gettext_lazy("worker lost")
+    BLOCKED = "BLOCKED", gettext_lazy("blocked by a replay mismatch")
+    STEP_RETRYING = "STEP_RETRYING", gettext_lazy("a step failed, tried again")
+
+
+class CheckpointState(TextChoices):
+    STARTED = "STARTED", gettext_lazy("started")
+    RETRYING = "RETRYING", gettext_lazy("tried again later")
+    SUCCESSFUL = "SUCCESSFUL", gettext_lazy("successful")
+    FAILED = "FAILED", gettext_lazy("failed")

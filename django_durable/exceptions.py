@@ -1,0 +1,246 @@
+"""Every error of the package, and the one thing that is not an error.
+
+::
+
+    DurableError
+    ├── TaskDefinitionError           a decorator was used in a way that cannot work
+    │   └── DuplicateTaskPathError    two functions claim one task path
+    ├── EnqueueError                  refused in the caller; nothing was written
+    │   ├── UnknownTaskError          no task of that path in this process
+    │   ├── InvalidArgumentsError     the arguments do not fit the function's signature
+    │   ├── InvalidOptionError        a bad priority, queue name, key, time ...
+    │   ├── NotSerializableError      what cannot be encoded, with the path inside the value
+    │   ├── PayloadTooLargeError      encoded, but larger than MAX_PAYLOAD_BYTES
+    │   ├── IdempotencyConflictError  the key was used with other arguments
+    │   ├── WrongDatabaseError        the caller's transaction is on another database
+    │   └── BulkItemError             one item of enqueue_many is refused, so all are
+    ├── JobError
+    │   ├── JobNotFoundError          no such job
+    │   ├── JobStateError             the verb does not fit the state the job is in
+    │   ├── JobRowError               a row that no enqueue could have written
+    │   ├── MissingInstanceError      a model instance among the values is gone
+    │   ├── ReturnValueError          what the task returned cannot be stored
+    │   ├── PoisonJobError            lost its worker too often
+    │   └── SuspensionSwallowedError  the task caught the exception that suspends it
+    └── StepError
+        ├── StepFailedError           a step whose tries are used up; recorded, replays
+        │   ├── StepTimeoutError      ... since it took too long
+        │   └── StepInterrupted       an at-most-once step died half-way; it is not run again
+        ├── StepOutsideJobError       a durable call in a worker's thread that carries no job
+        ├── StepInTransactionError    a durable call inside a transaction of the user's
+        ├── NestedStepError           an atomic or at-most-once step inside another step
+        ├── DuplicateStepNameError    two functions under one step name in one job
+        ├── ConcurrentStepsError      two durable calls at once in one scope
+        └── AsyncStepError            a synchronous step called on an event loop
+
+    Suspension(BaseException)         unwinds the task's function; catch it and the job fails
+
+Each error keeps the fields its message is made of, and survives pickling with them.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class DurableError(Exception):
+    """Base of all errors of django_durable. Takes the message's fields as keywords."""
+
+    message: ClassVar[str] = "{reason}"
+
+    def __init__(self, **fields: Any) -> None:
+        self.__dict__.update(fields)
+        super().__init__(self.message.format_map(fields))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), dict(self.__dict__))
+
+
+def _rebuild(cls: type[DurableError], fields: Mapping[str, Any]) -> DurableError:
+    return cls(**fields)
+
+
+class TaskDefinitionError(DurableError):
+    name: str
+    message = 'Task or step "{name}" cannot be declared: {reason}'
+
+
+class DuplicateTaskPathError(TaskDefinitionError):
+    path: str
+    message = (
+        'Task path "{path}" is declared by both {first} and {second}. '
+        "Give one of them its own: @task(path=...)."
+    )
+
+
+class EnqueueError(DurableError):
+    pass
+
+
+class UnknownTaskError(EnqueueError):
+    path: str
+    message = (
+        'No task "{path}" is registered in this process. Is its app in INSTALLED_APPS, and is it '
+        "in a module named in DURABLE['TASK_MODULES']?{hint}"
+    )
+
+
+class InvalidArgumentsError(EnqueueError, TypeError):
+    message = 'Task "{path}" cannot be called with these arguments: {reason}.'
+
+
+class InvalidOptionError(EnqueueError, ValueError):
+    option: str
+    message = "{option} {value!r} is refused: {reason}"
+
+
+class NotSerializableError(EnqueueError, TypeError):
+    path: str
+    message = "{path} cannot be stored: {reason}"
+
+
+class PayloadTooLargeError(EnqueueError, ValueError):
+    message = (
+        "{path} takes {size} bytes, more than DURABLE['MAX_PAYLOAD_BYTES'] = {limit}. "
+        "Store the data in a model or a file and pass its key."
+    )
+
+
+class IdempotencyConflictError(EnqueueError):
+    key: str
+    message = (
+        'Idempotency key "{key}" (scope "{scope}") was used before with other arguments'
+        "{owner}. The first use stands; take a new key for a new request."
+    )
+
+
+class WrongDatabaseError(EnqueueError):
+    message = (
+        'A transaction is open on database "{open_alias}" but jobs live on "{alias}", where none '
+        "is: the job would stay if that transaction rolled back. Open one on "
+        '"{alias}", or say it is meant with .using(outside_transaction=True).'
+    )
+
+
+class BulkItemError(EnqueueError):
+    index: int
+    cause: EnqueueError
+    message = "Item {index} ({task_path}) is refused, so nothing was enqueued: {cause}"
+
+
+class JobError(DurableError):
+    pass
+
+
+class JobNotFoundError(JobError):
+    message = "There is no job {job_id}: never enqueued, rolled back, or pruned."
+
+
+class JobStateError(JobError):
+    message = "Job {job_id} ({task_path}) cannot be {verb}: it is {state}. {cure}"
+
+
+class JobRowError(JobError):
+    message = "The row of job {job_id} ({task_path}) cannot be run: {reason}"
+
+
+class MissingInstanceError(JobError):
+    label: str
+    message = (
+        "{label} {key} does not exist (any more). "
+        'Declare @task(on_missing="skip") if that is not an error.'
+    )
+
+
+class ReturnValueError(JobError):
+    message = "Task {task_path} did its work, but what it returned is lost: {cause}"
+
+
+class PoisonJobError(JobError):
+    message = (
+        "Job {job_id} ({task_path}) lost its worker {lost_count} times in a row without saving "
+        "anything: it probably ends the process. Mend the task, then retry the job."
+    )
+
+
+class SuspensionSwallowedError(JobError):
+    message = (
+        "Task {task_path} caught the Suspension raised by a step and went on. "
+        "Catch Exception, not BaseException, and let Suspension pass."
+    )
+
+
+class StepError(DurableError):
+    pass
+
+
+class StepFailedError(StepError):
+    """A step used up its tries. The original error is ``__cause__`` when it happened just now."""
+
+    step: str
+    error_type: str
+    error_message: str
+    attempts: int
+    message = 'Step "{step}" failed after {attempts} attempt(s): {error_type}: {error_message}'
+
+
+class StepTimeoutError(StepFailedError):
+    message = 'Step "{step}" took longer than its timeout (attempt {attempts}): {error_message}'
+
+
+class StepInterrupted(StepFailedError):  # noqa: N818 (an outcome that tasks handle by name)
+    message = (
+        'Step "{step}" runs at most once, and the process died inside it: whether it took effect '
+        "is unknown. Look, then retry_job(job, rerun_interrupted=True) if it did not."
+    )
+
+
+class StepOutsideJobError(StepError):
+    message = (
+        "{call} was called in a worker, in a thread that carries no job. Threads do not inherit "
+        "the job: run the function with contextvars.copy_context().run(...), or call it in the "
+        "task itself."
+    )
+
+
+class StepInTransactionError(StepError):
+    message = (
+        "{call} was called inside a transaction on {alias!r}. What a durable call saves must be "
+        "committed before the next line runs: move it out of the atomic() block, or make the "
+        "block a @step(atomic=True)."
+    )
+
+
+class NestedStepError(StepError):
+    message = (
+        'Step "{step}" is {kind} and was called inside step "{outer}", where its promise could '
+        "not be kept. Call it from the task."
+    )
+
+
+class DuplicateStepNameError(StepError):
+    message = (
+        'Two functions use the step name "{step}" in one job: {first} and {second}. '
+        "Name one of them: @step(name=...)."
+    )
+
+
+class ConcurrentStepsError(StepError):
+    message = (
+        '{call} was called while "{other}" was still running in the same job. Durable calls of '
+        "one job take turns: await one before the next."
+    )
+
+
+class AsyncStepError(StepError):
+    message = (
+        'Step "{step}" is synchronous and was called on an event loop. '
+        "Use: await {step}.acall(...)."
+    )
+
+
+class Suspension(BaseException):
+    """Ends this run of the task's function; the job goes on later, elsewhere, or not at all.
+
+    Not an error, and a ``BaseException`` so that ``except Exception`` lets it pass. ``finally``
+    blocks run. Raised by durable calls only; each later durable call of the run raises it again.
+    """

@@ -1,0 +1,33 @@
+"""The rows: what each column means, which invariants hold, how to ask for rows by their state.
+
+Nothing here writes. State is written by ``django_durable.engine`` only, each write to a running job
+fenced by its lease token; ``save()`` and ``delete()`` are refused.
+"""
+
+from django_durable.engine.states import (
+    BLOCKED,
+    DELAYED,
+    FINISHED,
+    AttemptOutcome,
+    CheckpointState,
+    JobState,
+)
+from django_durable.models.checkpoint import Attempt, Checkpoint
+from django_durable.models.idempotency import IdempotencyKey
+from django_durable.models.job import Job, JobQuerySet
+from django_durable.models.worker import Worker
+
+__all__ = [
+    "BLOCKED",
+    "DELAYED",
+    "FINISHED",
+    "Attempt",
+    "AttemptOutcome",
+    "Checkpoint",
+    "CheckpointState",
+    "IdempotencyKey",
+    "Job",
+    "JobQuerySet",
+    "JobState",
+    "Worker",
+]

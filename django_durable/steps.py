@@ -1,0 +1,307 @@
+"""Steps: named parts of a job whose outcome is saved, so that they are not run again.
+
+>>> @step(raises=(CardDeclined,))
+... def charge_card(order): ...            # at least once, with a stable idempotency key
+>>> @step(atomic=True)
+... def reserve_stock(order): ...          # exactly once: writes and checkpoint are one commit
+>>> @step(at_most_once=True)
+... def send_letter(order): ...            # a crash inside raises StepInterrupted
+
+Inside a task a call finds the checkpoint, or runs the body and saves one. Anywhere else it is a
+plain call.
+"""
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from inspect import iscoroutinefunction
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+
+from asgiref.sync import markcoroutinefunction, sync_to_async
+from django.db import DEFAULT_DB_ALIAS, transaction
+
+from django_durable.conf import get_settings
+from django_durable.engine import stepping
+from django_durable.engine.atomic import run_atomic
+from django_durable.engine.replay import Recorded, check_name
+from django_durable.engine.run import (
+    ActiveStep,
+    Run,
+    active_step,
+    current_run,
+    enter_step,
+    leave_step,
+    on_event_loop,
+    plain_step,
+    release_connections,
+    require_run,
+)
+from django_durable.exceptions import (
+    AsyncStepError,
+    NestedStepError,
+    StepOutsideJobError,
+    Suspension,
+    TaskDefinitionError,
+)
+from django_durable.retry import RetryPolicy
+
+__all__ = ["Step", "current_step", "release_connections", "run_step", "step"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Step(Generic[P, R]):
+    """A function whose calls inside a task are saved. Called, patched and inspected like it."""
+
+    def __init__(self, rule: stepping.StepRule) -> None:
+        functools.update_wrapper(cast("Callable[P, R]", self), rule.func)
+        self.rule = rule
+        self.is_async = iscoroutinefunction(rule.func)
+        if self.is_async:
+            markcoroutinefunction(cast("Any", self))
+
+    def __repr__(self) -> str:
+        return f"<Step {self.rule.name}>"
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """The saved value, or the body's, saved. Async steps return an awaitable of it.
+
+        Raises: the errors named in ``raises`` as themselves, StepFailedError for others whose
+        tries are used up, Suspension when the job must stop here.
+        """
+        if self.is_async:
+            return cast("R", self._call_async(args, kwargs))
+        run = self._find_run()
+        if run is None:
+            return cast("R", self._call_plain(args, kwargs))
+        if on_event_loop():
+            raise AsyncStepError(step=self.rule.name)
+        return cast("R", self._call_sync(run, args, kwargs))
+
+    async def acall(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Call from ``async def``: a synchronous step runs in the job's own thread."""
+        if self.is_async:
+            return await self._call_async(args, kwargs)
+        return await sync_to_async(self.__call__, thread_sensitive=True)(*args, **kwargs)
+
+    def _find_run(self) -> Run | None:
+        """The run this call is a durable call of; None where it is a plain call."""
+        rule = self.rule
+        run = require_run(f'Step "{rule.name}"')
+        outer = active_step()
+        if run is None or outer is None:
+            return run
+        if rule.kind != "plain":
+            raise NestedStepError(
+                step=rule.name, kind=rule.kind.replace("_", "-"), outer=outer.identity
+            )
+        return None
+
+    def _call_plain(self, args: Any, kwargs: Any) -> Any:
+        """Outside a job, or inside another step: the function itself."""
+        token = enter_step(active_step() or plain_step(self.rule.name))
+        try:
+            if self.rule.kind == "atomic":
+                with transaction.atomic(using=_jobs_alias()):
+                    return self.rule.func(*args, **kwargs)
+            return self.rule.func(*args, **kwargs)
+        finally:
+            leave_step(token)
+
+    def _call_sync(self, run: Run, args: Any, kwargs: Any) -> Any:
+        scope = run.history.root
+        scope.enter(self.rule.name)
+        try:
+            found = stepping.find(run, self.rule, args, kwargs)
+            if isinstance(found, Recorded):
+                return stepping.outcome(self.rule, found)
+            record, cause = self._run_body(found, args, kwargs)
+        finally:
+            scope.leave()
+        return stepping.outcome(self.rule, record, cause)
+
+    def _run_body(
+        self, call: stepping.Call, args: Any, kwargs: Any
+    ) -> tuple[Recorded, BaseException | None]:
+        """Run the body and save what came of it; also the error, if it was one."""
+        interrupted = stepping.prepare(call)
+        if interrupted is not None:
+            return interrupted, None
+        token = enter_step(call.active)
+        try:
+            if self.rule.kind == "atomic":
+                return run_atomic(call, lambda: self.rule.func(*args, **kwargs)), None
+            value = self.rule.func(*args, **kwargs)
+        except Suspension:
+            raise
+        except BaseException as error:
+            return _failed(call, error)
+        finally:
+            leave_step(token)
+        stepping.close(call)
+        if call.is_late:
+            return stepping.fail(call, late := stepping.timeout_error(call)), late
+        return stepping.succeed(call, value), None
+
+    async def _call_async(self, args: Any, kwargs: Any) -> Any:
+        run = self._find_run()
+        if run is None:
+            return await self._call_plain_async(args, kwargs)
+        scope = run.history.root
+        scope.enter(self.rule.name)
+        try:
+            found = await _in_job_thread(stepping.find, run, self.rule, args, kwargs)
+            if isinstance(found, Recorded):
+                return await _in_job_thread(stepping.outcome, self.rule, found)
+            record, cause = await self._run_body_async(found, args, kwargs)
+        finally:
+            scope.leave()
+        return await _in_job_thread(stepping.outcome, self.rule, record, cause)
+
+    async def _call_plain_async(self, args: Any, kwargs: Any) -> Any:
+        token = enter_step(active_step() or plain_step(self.rule.name))
+        try:
+            return await cast("Callable[..., Awaitable[Any]]", self.rule.func)(*args, **kwargs)
+        finally:
+            leave_step(token)
+
+    async def _run_body_async(
+        self, call: stepping.Call, args: Any, kwargs: Any
+    ) -> tuple[Recorded, BaseException | None]:
+        interrupted = await _in_job_thread(stepping.prepare, call)
+        if interrupted is not None:
+            return interrupted, None
+        token = enter_step(call.active)
+        limit = self.rule.timeout.total_seconds() if self.rule.timeout else None
+        try:
+            async with asyncio.timeout(limit) as timer:
+                value = await cast("Callable[..., Awaitable[Any]]", self.rule.func)(*args, **kwargs)
+        except (Suspension, asyncio.CancelledError):
+            raise
+        except BaseException as error:
+            if isinstance(error, TimeoutError) and timer.expired():
+                error = stepping.timeout_error(call)
+            return await _in_job_thread(_failed, call, error)
+        finally:
+            leave_step(token)
+        return await _in_job_thread(stepping.succeed, call, value), None
+
+
+def _failed(call: stepping.Call, error: BaseException) -> tuple[Recorded, BaseException]:
+    if not (isinstance(error, stepping.StepTimeoutError)):
+        stepping.close(call)
+    return stepping.fail(call, error), error
+
+
+def _in_job_thread(function: Callable[..., Any], *args: Any) -> Awaitable[Any]:
+    """Run blocking work of an async job in the thread that carries the job, which is idle now."""
+    return sync_to_async(function, thread_sensitive=True)(*args)
+
+
+def _jobs_alias() -> str:
+    return get_settings().DATABASE or DEFAULT_DB_ALIAS
+
+
+class StepDecorator(Protocol):
+    """What ``step(...)`` returns: takes the function, keeps its signature."""
+
+    def __call__(self, function: Callable[P, R], /) -> Step[P, R]: ...
+
+
+@overload
+def step(function: Callable[P, R], /) -> Step[P, R]: ...
+@overload
+def step(
+    *,
+    name: str | None = None,
+    atomic: bool = False,
+    at_most_once: bool = False,
+    retry: RetryPolicy | None = None,
+    timeout: timedelta | None = None,
+    raises: tuple[type[BaseException], ...] = (),
+    key: Callable[..., Any] | None = None,
+    match_arguments: bool = True,
+) -> StepDecorator: ...
+def step(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Declare a step.
+
+    ``name`` (default: the function's) is its identity: renaming it makes a new step. ``atomic``
+    commits the body's writes and the checkpoint together. ``at_most_once`` records the start first.
+    ``retry`` is the policy of its tries, ``timeout`` bounds each. ``raises`` are errors that travel
+    as themselves. ``key(*args)`` makes the identity ``name[key]``, for loops over sets that change.
+    ``match_arguments=False`` lets a replay pass other arguments.
+
+    Raises: TaskDefinitionError.
+    """
+    if function is not None:
+        return _declare(function)
+    return lambda function: _declare(function, **options)
+
+
+def _declare(
+    function: Callable[..., Any],
+    *,
+    name: str | None = None,
+    atomic: bool = False,
+    at_most_once: bool = False,
+    **rest: Any,
+) -> Step[..., Any]:
+    shown = name if name is not None else getattr(function, "__name__", repr(function))
+    _check_declaration(function, shown, atomic=atomic, at_most_once=at_most_once, **rest)
+    kind = "atomic" if atomic else "at_most_once" if at_most_once else "plain"
+    return Step(stepping.StepRule(name=shown, func=function, kind=kind, **rest))
+
+
+def _check_declaration(
+    function: Any,
+    name: str,
+    *,
+    atomic: bool,
+    at_most_once: bool,
+    timeout: timedelta | None = None,
+    **rest: Any,
+) -> None:
+    problem = None
+    outer = getattr(function, "__qualname__", "").rpartition(".")[0]
+    if isinstance(function, Step):
+        problem = "it is a step already."
+    elif not callable(function):
+        problem = "a step is made from a function."
+    elif outer and not outer.endswith("<locals>"):
+        problem = "a step stands in a module, not in a class body; make it a function."
+    elif atomic and at_most_once:
+        problem = "atomic steps are exactly-once already; drop at_most_once."
+    elif atomic and iscoroutinefunction(function):
+        problem = "Django has no asynchronous transactions; make it def and call it by acall()."
+    elif timeout is not None and timeout <= timedelta(0):
+        problem = "timeout must be positive."
+    elif not all(isinstance(c, type) and issubclass(c, Exception) for c in rest.get("raises", ())):
+        problem = "raises takes a tuple of Exception classes."
+    if problem:
+        raise TaskDefinitionError(name=name, reason=problem)
+    check_name(name)
+
+
+def run_step(name: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run a function as a step, inline: ``run_step("load", fetch, url)``. Async ones are awaited.
+
+    The name is the identity, as in ``@step(name=...)``.
+    """
+    made: Step[P, R] = Step(stepping.StepRule(name=check_name(name), func=function))
+    return made(*args, **kwargs)
+
+
+def current_step() -> ActiveStep:
+    """The step whose body runs now: ``name``, ``attempt`` and ``idempotency_key``.
+
+    The key has 36 characters and is the same over every retry: hand it to whoever is called, so
+    that they can tell a repetition. Outside a worker's job it is a fresh one.
+
+    Raises: StepOutsideJobError in a task, between its steps.
+    """
+    active = active_step()
+    if active is None and current_run() is not None:
+        raise StepOutsideJobError(call="current_step(), outside any step,")
+    return active or plain_step("outside")

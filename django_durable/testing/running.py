@@ -1,0 +1,179 @@
+"""Run jobs in the caller's thread and connection, by the engine's own rules."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from django.db import connections
+from django.db.models import F
+
+from django_durable.conf import get_settings
+from django_durable.engine import claims, liveness, registry, waits
+from django_durable.engine.checkpoints import (
+    NewCheckpoint,
+    Saved,
+    load_checkpoints,
+    save_checkpoints,
+)
+from django_durable.engine.executor import execute
+from django_durable.engine.outcomes import Outcome, Written, finish_jobs
+from django_durable.engine.replay import History, base_name
+from django_durable.engine.run import Ending, Run, Stop
+from django_durable.engine.sql import Connection
+from django_durable.models import DELAYED, Checkpoint, Job
+
+T = TypeVar("T")
+logger = logging.getLogger("django_durable")
+
+MOST_JOBS = 10_000
+"""A guard against jobs that enqueue themselves for ever."""
+CODE_VERSION = "run_jobs"
+_crash_after: ContextVar[str | None] = ContextVar("durable_crash_after", default=None)
+
+
+class DirectWriter:
+    """Writes on the caller's connection, each durable point on its own."""
+
+    def __init__(self, alias: str) -> None:
+        self._alias = alias
+
+    def save(self, checkpoint: NewCheckpoint) -> Saved:
+        return save_checkpoints(connections[self._alias], [checkpoint])[0]
+
+    def finish(self, outcome: Outcome) -> Written | None:
+        return finish_jobs(connections[self._alias], [outcome])[0]
+
+    def call(self, operation: Callable[[Connection], T]) -> T:
+        return operation(connections[self._alias])
+
+
+def run_jobs(*, ahead: timedelta = timedelta(0)) -> list[Job]:
+    """Run what is due, and what that enqueues, until nothing is; the jobs run, in their order.
+
+    ``ahead`` first moves due times back by so much. A job whose process "died" in an earlier call
+    is recovered. Jobs that fail do not raise here: look at their ``state`` and ``errors``.
+    Callbacks of ``transaction.on_commit`` run after each job, also inside ``TestCase``.
+    """
+    alias = get_settings().DATABASE
+    if ahead:
+        _move_back(alias, ahead)
+    worker_id = _register(alias)
+    crash = CrashPoint(_crash_after.get())
+    done: list[Job] = []
+    try:
+        while not crash.happened and (job := _claim_next(alias, worker_id)):
+            _run(job, alias, crash)
+            done.append(job)
+            if len(done) >= MOST_JOBS:
+                raise AssertionError(f"run_jobs() ran {MOST_JOBS} jobs and there are more.")
+    finally:
+        liveness.mark_stopped(alias, worker_id)
+    for job in done:
+        job.refresh()
+    return list({job.pk: job for job in done}.values())
+
+
+@contextmanager
+def crash_after(step_name: str) -> Iterator[None]:
+    """Inside, ``run_jobs`` ends as if the process died right after that step's checkpoint.
+
+    ``step_name`` is a step's name, or an identity such as ``charge#2``. The next ``run_jobs``
+    recovers the job. Raises: AssertionError at the end if no such step was saved.
+    """
+    token = _crash_after.set(step_name)
+    before = _count_saved(step_name)
+    try:
+        yield
+    finally:
+        _crash_after.reset(token)
+    if _count_saved(step_name) <= before:
+        raise AssertionError(f'No step "{step_name}" was saved, so nothing crashed after it.')
+
+
+class CrashPoint:
+    """Where the process is to "die"."""
+
+    def __init__(self, step_name: str | None) -> None:
+        self._step_name = step_name
+        self.happened = False
+
+    def watch(self, run: Run) -> Callable[[str], None]:
+        def after_save(identity: str) -> None:
+            names = (identity, base_name(identity.partition("#")[0]))
+            if self._step_name in names:
+                self.happened = True
+                run.stop(Ending(stop=Stop.LEASE_LOST))
+
+        return after_save
+
+
+def _count_saved(step_name: str) -> int:
+    rows = Checkpoint.objects.using(get_settings().DATABASE).values_list("identity", flat=True)
+    return sum(step_name in (i, base_name(i.partition("#")[0])) for i in rows)
+
+
+def _move_back(alias: str, ahead: timedelta) -> None:
+    delayed = Job.objects.using(alias).filter(state__in=DELAYED)
+    delayed.update(due_at=F("due_at") - ahead)
+
+
+def _register(alias: str) -> int:
+    return liveness.register_worker(
+        alias,
+        liveness.Registration(
+            hostname="run_jobs",
+            pid=0,
+            queues=["-"],
+            slots=1,
+            code_version=CODE_VERSION,
+            lease=timedelta(days=1),
+        ),
+    )
+
+
+def _claim_next(alias: str, worker_id: int) -> Job | None:
+    connection = connections[alias]
+    liveness.recover_jobs(connection, limit=1000)
+    waits.promote_due(connection, limit=1000)
+    claimant = claims.Claimant(
+        worker_id=worker_id,
+        alias=alias,
+        task_paths=registry.known_paths(),
+        code_version=CODE_VERSION,
+        max_lost=get_settings().MAX_LOST,
+    )
+    queues = claims.find_ready_queues(connection)
+    claimed = claims.claim_jobs(claimant, queues, limit=1) or claims.claim_suspect(claimant, queues)
+    return claimed[0] if claimed else None
+
+
+def _run(job: Job, alias: str, crash: CrashPoint) -> None:
+    records = load_checkpoints(alias, [job.pk]).get(job.pk, [])
+    run = Run(
+        job=job,
+        task=registry.get_task(job.task_path),
+        alias=alias,
+        history=History(records, allowed_steps=job.allowed_steps),
+        writer=DirectWriter(alias),
+    )
+    run.after_save = crash.watch(run)
+    with _on_commit_callbacks(alias):
+        execute(run)
+
+
+@contextmanager
+def _on_commit_callbacks(alias: str) -> Iterator[None]:
+    """Run what a job left to be run on commit, where a test's transaction never commits."""
+    connection: Any = connections[alias]
+    start = len(connection.run_on_commit)
+    yield
+    while len(connection.run_on_commit) > start:
+        _sids, callback, robust = connection.run_on_commit.pop(start)
+        try:
+            callback()
+        except Exception:
+            if not robust:
+                logger.exception("An on_commit callback failed after the job had committed.")

@@ -1,0 +1,38 @@
+"""Fixtures for the whole suite."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import pytest
+from django.db import connection
+
+from django_durable.contrib.embedded import EmbeddedServer
+
+
+@pytest.fixture
+def private_server() -> Iterator[EmbeddedServer]:
+    """A server for one test, to stop, restart and crash."""
+    with EmbeddedServer.start() as server:
+        yield server
+
+
+@pytest.fixture
+def process_environment(transactional_db: None) -> dict[str, str]:
+    """The environment in which another process finds the settings and the database of the tests."""
+    name = quote(connection.settings_dict["NAME"], safe="")
+    url = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{name}").geturl()
+    root = str(Path(__file__).parent.parent)
+    settings = {"DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    return os.environ | settings | {"PYTHONPATH": root, "PYTHONUNBUFFERED": "1"}
+
+
+@pytest.fixture
+def unused_tcp_port() -> int:
+    """A port on the loopback address that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
