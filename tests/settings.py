@@ -46,3 +46,5 @@ TEMPLATES = [
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 DURABLE: dict[str, object] = {}
+
+DURABLE["TASK_MODULES"] = ["tasks", "durable_stories"]

@@ -1,6 +1,6 @@
 """The saved outcomes of steps: save them under the lease, read them all when a job is claimed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -100,9 +100,14 @@ _READ = (
 )  # fmt: skip
 
 
-def load_checkpoints(alias: str, job_ids: Iterable[UUID]) -> dict[UUID, list[Recorded]]:
-    """All checkpoints of some jobs, in one query. Call it after the jobs are locked, never before."""
-    rows = checkpoint_rows(alias).filter(job_id__in=list(job_ids)).order_by("seq")
+def load_checkpoints(alias: str, job_ids: Sequence[UUID]) -> dict[UUID, list[Recorded]]:
+    """All checkpoints of some jobs, in one query. Call it after the jobs are locked, never before.
+
+    No jobs, no query.
+    """
+    if not job_ids:
+        return {}
+    rows = checkpoint_rows(alias).filter(job_id__in=job_ids).order_by("seq")
     found: dict[UUID, list[Recorded]] = {}
     for row in rows:
         record = Recorded(**{name: getattr(row, name) for name in _READ})

@@ -91,6 +91,11 @@ def heartbeat(
     return Beat(*row)
 
 
+def set_backlogged(alias: str, worker_id: int, *, backlogged: bool) -> None:
+    """Say whether enqueueing needs to wake this worker."""
+    workers(alias).filter(pk=worker_id).update(backlogged=backlogged)
+
+
 def mark_stopping(alias: str, worker_id: int) -> None:
     """Say that the worker was told to stop: jobs it loses from now on are not its fault."""
     workers(alias).filter(pk=worker_id).update(stopping_at=StatementTimestamp())

@@ -1,0 +1,82 @@
+"""What a worker makes sure of before it claims anything."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from django.db import connections
+from django.db.migrations.executor import MigrationExecutor
+
+from django_durable.engine import registry
+from django_durable.engine.faults import DATABASE_ERRORS
+from django_durable.engine.sessions import ENGINE_SESSIONS, postgresql_aliases
+from django_durable.exceptions import DurableError
+
+logger = logging.getLogger("django_durable")
+
+WAIT_SECONDS = 1.0
+
+
+class NotReadyError(DurableError):
+    """The worker must not start: unmigrated, no tasks in order, told to stop meanwhile."""
+
+
+def wait_for_database(alias: str, wait: Callable[[float], bool]) -> None:
+    """Try to connect until the database answers. ``wait(seconds)`` says whether to give up."""
+    said = False
+    while True:
+        try:
+            connections[alias].ensure_connection()
+        except DATABASE_ERRORS as error:
+            if not said:
+                logger.warning("Waiting for database %r: %s", alias, error)
+                said = True
+        else:
+            return
+        if wait(WAIT_SECONDS):
+            raise NotReadyError(reason=f"told to stop while waiting for database {alias!r}.")
+
+
+def check_migrations(alias: str) -> None:
+    """Raises: NotReadyError if a migration of the app is not applied."""
+    executor = MigrationExecutor(connections[alias])
+    targets = [node for node in executor.loader.graph.leaf_nodes() if node[0] == "durable"]
+    missing = [migration.name for migration, _ in executor.migration_plan(targets)]
+    if missing:
+        raise NotReadyError(
+            reason=f"database {alias!r} lacks migrations ({', '.join(missing)}). "
+            "Run: manage.py migrate"
+        )
+
+
+def check_tasks() -> None:
+    """Raises: NotReadyError if two functions claim one task path."""
+    if conflicts := registry.get_conflicts():
+        raise NotReadyError(reason=" ".join(str(conflict) for conflict in conflicts))
+
+
+def code_version() -> str:
+    """A fingerprint of the modules that declare tasks, twelve hexadecimal digits."""
+    files = {inspect.getsourcefile(task.func) for task in registry.iter_tasks()}
+    digest = hashlib.sha256()
+    for name in sorted(name for name in files if name is not None):
+        digest.update(Path(name).read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def announce(
+    *, worker_id: int, alias: str, queues: Sequence[str], slots: int, code: str
+) -> None:
+    """Say what this worker serves and how many connections it may use."""
+    ceiling = ENGINE_SESSIONS + slots * len(postgresql_aliases())
+    tasks = sum(1 for _ in registry.iter_tasks())
+    logger.info(
+        "Worker %s serves %s with %s slot(s) and %s task(s), code %s, database %r, "
+        "at most %s connections.",
+        worker_id, ", ".join(queues) or "all queues", slots, tasks, code, alias, ceiling,
+        extra={"worker_id": worker_id},
+    )  # fmt: skip

@@ -1,0 +1,125 @@
+"""What a worker claims, and when: queues in turn, suspects alone, and a word when it needs no waking.
+
+A job that lost its worker twice is a suspect and is run alone, so that no neighbour dies with it. An
+idle worker takes one when nothing else is ready; a busy one empties itself for one now and then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from django.db import connections
+
+from django_durable.engine import claims, liveness
+from django_durable.engine.clock import machine_seconds
+from django_durable.engine.listener import Listener
+from django_durable.engine.slots import Slots
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from django_durable.models import Job
+
+SUSPECT_SECONDS = 30.0
+"""How often a busy worker looks for a suspect to empty itself for."""
+EMPTYING_SECONDS = 10.0
+"""How long it claims nothing else for that; then it goes on, and tries again later."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Claimer:
+    """Claims for one registered worker."""
+
+    claimant: claims.Claimant
+    slots: Slots
+    listener: Listener
+    queues: Sequence[str] = ()
+    found_nothing: bool = False
+    must_look_again: bool = False
+    woken_queues: set[str] = field(default_factory=set)
+    _turn: int = 0
+    _full_batches: int = 0
+    _runs_suspect: bool = False
+    _emptying_until: float = 0.0
+    _next_suspect: float = 0.0
+
+    def claim(self) -> list[Job]:
+        """Claim for the free slots; ``[]`` also when this is not the time to.
+
+        Raises: WorkerLost; database errors, after which the worker must reconcile.
+        """
+        limit = self._limit()
+        if limit == 0:
+            return []
+        queues = self._queues_to_ask()
+        self._consider_suspects(queues)
+        jobs = self._claim_from(queues, limit)
+        self.found_nothing = not jobs
+        self._note_batch(is_full=len(jobs) == limit)
+        return jobs
+
+    def _limit(self) -> int:
+        """How many jobs to claim: none while a suspect runs, or is to come, alone."""
+        is_busy = bool(self.slots.runs)
+        self._runs_suspect = self._runs_suspect and is_busy
+        if self._runs_suspect or (self._is_emptying and is_busy):
+            return 0
+        return self.slots.free
+
+    @property
+    def _is_emptying(self) -> bool:
+        return machine_seconds() < self._emptying_until
+
+    def _claim_from(self, queues: Sequence[str], limit: int) -> list[Job]:
+        if not queues:
+            return []
+        if self._is_emptying and not self.slots.runs:
+            self._emptying_until = 0.0
+            return self._claim_suspect(queues)
+        if self._is_emptying:
+            return []
+        jobs = claims.claim_jobs(self.claimant, queues, limit=limit)
+        if not jobs and not self.slots.runs:
+            return self._claim_suspect(queues)
+        return jobs
+
+    def _claim_suspect(self, queues: Sequence[str]) -> list[Job]:
+        jobs = claims.claim_suspect(self.claimant, queues)
+        self._runs_suspect = bool(jobs)
+        return jobs
+
+    def _consider_suspects(self, queues: Sequence[str]) -> None:
+        now = machine_seconds()
+        if not self.slots.runs or now < self._next_suspect:
+            return
+        self._next_suspect = now + SUSPECT_SECONDS
+        if claims.has_suspect(self.claimant, queues):
+            self._emptying_until = now + EMPTYING_SECONDS
+
+    def _queues_to_ask(self) -> list[str]:
+        """The queues named, or those with ready jobs; each time another one first."""
+        if self.queues:
+            queues = list(self.queues)
+        elif self.woken_queues:
+            queues = sorted(self.woken_queues)
+        else:
+            queues = claims.find_ready_queues(connections[self.claimant.alias])
+        self.woken_queues.clear()
+        self._turn += 1
+        turn = self._turn % len(queues) if queues else 0
+        return queues[turn:] + queues[:turn]
+
+    def _note_batch(self, *, is_full: bool) -> None:
+        """Two full batches in a row: enqueueing need not wake this worker, until one is not full.
+
+        Leaving that state it must look once more: ``must_look_again``.
+        """
+        self._full_batches = self._full_batches + 1 if is_full else 0
+        backlogged = self._full_batches >= 2
+        if backlogged != self.listener.backlogged:
+            self.listener.backlogged = backlogged
+            liveness.set_backlogged(
+                self.claimant.alias, self.claimant.worker_id, backlogged=backlogged
+            )
+            self.must_look_again = not backlogged

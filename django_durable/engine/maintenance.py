@@ -1,0 +1,155 @@
+"""The chores every worker does between claims: none is anybody's in particular, all are repeated.
+
+Each is one statement that skips rows others hold, so that any number of workers may do it at once,
+and a chore that died half-way is done by the next.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from django_durable.conf import get_settings
+from django_durable.engine import liveness, retention, waits
+from django_durable.engine.clock import machine_seconds
+from django_durable.engine.faults import DATABASE_ERRORS
+from django_durable.engine.states import FINISHED
+
+logger = logging.getLogger("django_durable")
+
+LOOK_SECONDS = 0.5
+SECOND_LOOK_SECONDS = 0.4
+PRUNE_SECONDS = 60.0
+CHUNK = 1000
+WORKER_RETENTION = timedelta(days=7)
+
+
+@dataclass(slots=True)
+class Chore:
+    """Something done every so many seconds, with a fifth of jitter."""
+
+    seconds: float
+    do: Callable[[], None]
+    due_at: float = 0.0
+
+    def run_if_due(self, now: float) -> None:
+        if now >= self.due_at:
+            self.due_at = now + self.seconds * random.uniform(0.8, 1.2)
+            self.do()
+
+
+@dataclass(slots=True)
+class Look:
+    """What the first look at a suspicious worker saw."""
+
+    suspicion: liveness.Suspicion
+    at: float
+
+
+@dataclass(slots=True, kw_only=True)
+class Maintenance:
+    """The chores of one worker, on the connection it claims with."""
+
+    connection: Any
+    worker_id: int
+    lease: timedelta
+    poll_interval: timedelta
+    woken: Callable[[], None]
+    _looks: dict[int, Look] = field(default_factory=dict)
+    _trusts_from: float = 0.0
+    _chores: list[Chore] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        poll = self.poll_interval.total_seconds()
+        self._chores = [
+            Chore(min(poll, LOOK_SECONDS), self.look_for_lost),
+            Chore(min(poll, LOOK_SECONDS), self.recover),
+            Chore(poll, self.promote),
+            Chore(PRUNE_SECONDS, self.prune, due_at=machine_seconds() + PRUNE_SECONDS),
+        ]
+
+    def run_due(self) -> None:
+        for chore in self._chores:
+            chore.run_if_due(machine_seconds())
+
+    def seconds_to_next(self) -> float:
+        return max(0.0, min(chore.due_at for chore in self._chores) - machine_seconds())
+
+    def distrust(self) -> None:
+        """The own connection was lost: whatever took it may have taken others' heartbeats too."""
+        self._looks.clear()
+        self._trusts_from = machine_seconds() + self.lease.total_seconds()
+
+    def look_for_lost(self) -> None:
+        """Declare lost whose lease expired, or whose lock was free in two looks."""
+        now = machine_seconds()
+        if now < self._trusts_from:
+            return
+        suspicions = liveness.find_suspicious_workers(self.connection, own_id=self.worker_id)
+        seen = {suspicion.worker_id: self._look(suspicion, now) for suspicion in suspicions}
+        for look in list(seen.values()):
+            if look.suspicion.expired or now - look.at >= SECOND_LOOK_SECONDS:
+                self._declare_lost(look.suspicion)
+                del seen[look.suspicion.worker_id]
+        self._looks = seen
+
+    def _look(self, suspicion: liveness.Suspicion, now: float) -> Look:
+        """The earlier look if no heartbeat came since, else this one."""
+        earlier = self._looks.get(suspicion.worker_id)
+        if earlier and earlier.suspicion.heartbeat_at == suspicion.heartbeat_at:
+            return Look(suspicion, earlier.at)
+        return Look(suspicion, now)
+
+    def _declare_lost(self, suspicion: liveness.Suspicion) -> None:
+        declared = liveness.declare_lost(self.connection, suspicion)
+        if declared is None:
+            return
+        hostname, pid = declared
+        cause = "its lease expired" if suspicion.expired else "its lock is free"
+        logger.warning(
+            "Worker %s (%s:%s) is declared lost: %s.",
+            suspicion.worker_id, hostname, pid, cause, extra={"worker_id": suspicion.worker_id},
+        )  # fmt: skip
+        self._end_sessions(suspicion.worker_id)
+        self.recover()
+
+    def _end_sessions(self, worker_id: int) -> None:
+        try:
+            liveness.end_sessions(self.connection, worker_id)
+        except DATABASE_ERRORS as error:
+            logger.warning(
+                "The sessions of lost worker %s could not be ended (%s); give all workers the same "
+                "database role, or rows it holds stay locked until the server notices.",
+                worker_id, error, extra={"worker_id": worker_id},
+            )  # fmt: skip
+
+    def recover(self) -> None:
+        """Give back the jobs of lost workers, until none is left."""
+        while recovered := liveness.recover_jobs(self.connection, limit=CHUNK):
+            for job in recovered:
+                logger.warning(
+                    "Job %s (%s) is recovered from worker %s.",
+                    job.job_id, job.task_path, job.worker_id,
+                    extra={"job_id": str(job.job_id), "task_path": job.task_path},
+                )  # fmt: skip
+            self.woken()
+
+    def promote(self) -> None:
+        """Make due jobs ready."""
+        while promoted := waits.promote_due(self.connection, limit=CHUNK):
+            self.woken()
+            if promoted < CHUNK:
+                break
+
+    def prune(self) -> None:
+        """Delete one chunk of each kind of what finished long enough ago."""
+        for state in FINISHED:
+            kept = get_settings().retention(state.value)
+            if kept is not None:
+                retention.prune_jobs(self.connection, state.value, kept, limit=CHUNK)
+        retention.prune_keys(self.connection, limit=CHUNK)
+        retention.prune_workers(self.connection, WORKER_RETENTION)

@@ -1,0 +1,78 @@
+"""A worker's database sessions: what each is for, how it is named, and when it is given back.
+
+Every session is named ``durable:<worker id>``, so that all can be ended if the worker is declared
+lost. Slots share Django's own connection pool, small when idle; the engine has three sessions of its
+own: one that claims and keeps house, one that writes durable points, one that listens, holds the
+lock and sends heartbeats.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from django.db import connections
+from django.db.utils import load_backend
+
+from django_durable.engine.liveness import session_name
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+ENGINE_SESSIONS = 3
+IDLE_SECONDS = 0.1
+"""A pool gives up one unused connection each so often, so bursts do not keep theirs."""
+
+
+def postgresql_aliases() -> list[str]:
+    return [alias for alias in connections if connections[alias].vendor == "postgresql"]
+
+
+def switch_on_pools(slots: int) -> None:
+    """Let slots borrow connections: a pool for each database, of at most one for each slot."""
+    for alias in postgresql_aliases():
+        database = connections.settings[alias]
+        options = database.setdefault("OPTIONS", {})
+        if not options.get("pool"):
+            options["pool"] = {"min_size": 1, "max_size": max(slots, 2), "max_idle": IDLE_SECONDS}
+        database["CONN_MAX_AGE"] = 0
+        database["CONN_HEALTH_CHECKS"] = True
+
+
+def name_sessions(worker_id: int) -> None:
+    """Name all sessions opened from now on; pooled ones of another name are closed when idle."""
+    for alias in postgresql_aliases():
+        connections.settings[alias]["OPTIONS"]["application_name"] = session_name(worker_id)
+        connections.create_connection(alias).close_pool()
+
+
+def own_wrapper(alias: str) -> BaseDatabaseWrapper:
+    """A Django connection outside the pool."""
+    database = connections.settings[alias]
+    options = {key: value for key, value in database["OPTIONS"].items() if key != "pool"}
+    backend: Any = load_backend(database["ENGINE"])
+    wrapper: BaseDatabaseWrapper = backend.DatabaseWrapper({**database, "OPTIONS": options}, alias)
+    return wrapper
+
+
+def use_own_connection(alias: str) -> None:
+    """Give the calling thread a connection outside the pool, for the ORM as well."""
+    connections[alias] = own_wrapper(alias)
+
+
+def connect(alias: str) -> psycopg.Connection[Any]:
+    """A plain psycopg session in autocommit, with server-side parameters.
+
+    Statements are prepared when they recur, unless a pooler stands between.
+    """
+    params = own_wrapper(alias).get_connection_params()
+    params |= {"cursor_factory": psycopg.Cursor, "autocommit": True}
+    connection = psycopg.Connection.connect(**params)
+    connection.prepare_threshold = None if is_pooled(connection) else 1
+    return connection
+
+
+def is_pooled(connection: Any) -> bool:
+    """Whether a pooler stands between: then the server process is not the one that greeted us."""
+    row = connection.execute("select pg_backend_pid()").fetchone()
+    return row is None or row[0] != connection.info.backend_pid

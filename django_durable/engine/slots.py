@@ -1,0 +1,151 @@
+"""The places in which jobs run: daemon threads that take runs from a queue, one at a time.
+
+A synchronous body cannot be interrupted. When a step overstays its timeout its thread is given up:
+the failure is recorded, the database connections it holds are closed, and another thread takes the
+slot. What the body does outside the database may go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any
+from uuid import UUID
+
+from django.db import connections
+
+from django_durable.engine import stepping
+from django_durable.engine.clock import machine_seconds
+from django_durable.engine.executor import execute, outcome_of, suspend
+from django_durable.engine.faults import DATABASE_ERRORS
+from django_durable.engine.rebuilding import storable_error
+from django_durable.engine.replay import FAILED
+from django_durable.engine.run import Ending, Run, Stop
+from django_durable.engine.states import JobState
+
+logger = logging.getLogger("django_durable")
+
+
+@dataclass(slots=True, eq=False)
+class Slots:
+    """The slots of a worker and the runs in them."""
+
+    count: int
+    freed: Callable[[], None]
+    """Called in a slot's thread when a run has ended, and when a timed step begins."""
+    given_up: int = 0
+    _todo: SimpleQueue[Run | None] = field(default_factory=SimpleQueue)
+    _runs: dict[tuple[UUID, int], Run] = field(default_factory=dict)
+    _wrappers: dict[tuple[UUID, int], list[Any]] = field(default_factory=dict)
+
+    def start(self) -> None:
+        for _ in range(self.count):
+            self._start_thread()
+
+    def _start_thread(self) -> None:
+        threading.Thread(target=self._work, name="durable-slot", daemon=True).start()
+
+    @property
+    def free(self) -> int:
+        return self.count - len(self._runs)
+
+    @property
+    def runs(self) -> list[Run]:
+        return list(self._runs.values())
+
+    def known_claims(self) -> list[tuple[UUID, int]]:
+        """The (job, token) pairs that run here."""
+        return list(self._runs)
+
+    def put(self, run: Run) -> None:
+        run.begin_timed = self._begin_timed
+        self._runs[_key(run)] = run
+        self._todo.put(run)
+
+    def _work(self) -> None:
+        while (run := self._todo.get()) is not None:
+            try:
+                execute(run)
+            except BaseException:  # a fault of the engine: the job is handed back by reconciling
+                logger.exception("Job %s: its run broke down.", run.job.id)
+            if run.ending is not None and run.ending.stop is Stop.GIVEN_UP:
+                return
+            self._forget(run)
+
+    def _forget(self, run: Run) -> None:
+        self._runs.pop(_key(run), None)
+        self._wrappers.pop(_key(run), None)
+        self.freed()
+
+    def _begin_timed(self, run: Run) -> None:
+        """In the slot's thread: note its connections, and have the worker watch the clock."""
+        self._wrappers[_key(run)] = list(connections.all())
+        self.freed()
+
+    def seconds_to_timeout(self) -> float | None:
+        """Until the first step overstays its timeout; None if none is timed."""
+        left = [_seconds_left(run.timed_step) for run in self.runs if run.timed_step is not None]
+        return max(0.0, min(left)) if left else None
+
+    def give_up_late(self) -> None:
+        """Give up every thread whose step has overstayed its timeout."""
+        for run in self.runs:
+            call = run.timed_step
+            if call is not None and call.is_late and call.end_gate.acquire(blocking=False):
+                self._give_up(run, call)
+
+    def _give_up(self, run: Run, call: stepping.Call) -> None:
+        run.ending = Ending(stop=Stop.GIVEN_UP)
+        self.given_up += 1
+        for wrapper in self._wrappers.pop(_key(run), []):
+            _take_away(wrapper)
+        record_timeout(run, call)
+        logger.error(
+            "Job %s: step %s overstayed its timeout; its thread is given up.",
+            run.job.id, call.identity, extra={"job_id": str(run.job.id), "step": call.identity},
+        )  # fmt: skip
+        self._start_thread()
+        self._forget(run)
+
+
+def _key(run: Run) -> tuple[UUID, int]:
+    return run.job.id, run.job.lease_token
+
+
+def _seconds_left(call: stepping.Call) -> float:
+    assert call.rule.timeout is not None  # only timed steps are watched
+    return call.rule.timeout.total_seconds() - (machine_seconds() - call.began)
+
+
+def record_timeout(run: Run, call: stepping.Call) -> None:
+    """Record a step's timeout under the lease and give the job on: to its next try, or to replay."""
+    error = stepping.timeout_error(call)
+    stored = storable_error(error, call.rule.raises)
+    delay = stepping.next_delay(call, error)
+    if delay is not None:
+        ending = stepping.retry_ending(call, stored, delay)
+        run.writer.call(lambda connection: suspend(connection, ending))
+    elif run.writer.save(call.checkpoint(FAILED, error=stored)).held:
+        run.writer.finish(outcome_of(run, JobState.READY))
+
+
+def _take_away(wrapper: Any) -> None:
+    """Close a given-up thread's connection under it, and let it open no other."""
+    wrapper.connect = _refuse_connection
+    raw = wrapper.connection
+    if raw is None:
+        return
+    try:
+        raw.cancel_safe(timeout=1.0)
+        raw.close()
+        if wrapper.pool:
+            wrapper.pool.putconn(raw)
+    except (*DATABASE_ERRORS, ValueError) as error:
+        logger.warning("A given-up thread's connection did not close: %s", error)
+
+
+def _refuse_connection() -> None:
+    raise RuntimeError("This thread was given up when its step overstayed its timeout.")

@@ -1,0 +1,318 @@
+"""A worker process: claim, hand to slots, keep house, stop in good order.
+
+The main thread claims and keeps house; slots run jobs; a listener sends heartbeats. Whatever
+database error reaches the loop, it reconnects and goes on: its jobs are its own until another worker
+says otherwise, and then it registers anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.db import connections, transaction
+
+from django_durable.conf import get_settings
+from django_durable.engine import boot, claims, liveness, registry, sessions, waits
+from django_durable.engine.checkpoints import load_checkpoints
+from django_durable.engine.claiming import Claimer
+from django_durable.engine.clock import machine_seconds
+from django_durable.engine.executor import outcome_of
+from django_durable.engine.faults import DATABASE_ERRORS
+from django_durable.engine.listener import Hooks, Lease, Listener
+from django_durable.engine.maintenance import Maintenance
+from django_durable.engine.outcomes import finish_jobs
+from django_durable.engine.replay import History, Recorded
+from django_durable.engine.run import Ending, Run, Stop, mark_worker_process
+from django_durable.engine.slots import Slots
+from django_durable.engine.states import JobState
+from django_durable.engine.writer import GroupWriter
+
+if TYPE_CHECKING:
+    from django_durable.models import Job
+
+logger = logging.getLogger("django_durable")
+
+EXIT_GIVEN_UP = 75
+"""Exit code when every slot's thread was given up: a supervisor should start the worker again."""
+RECONCILE_SECONDS = 60.0
+OUTAGE_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """What a worker is told. Empty ``queues``: all it meets."""
+
+    queues: Sequence[str] = ()
+    slots: int = 16
+    burst: bool = False
+    grace: timedelta = timedelta(seconds=30)
+    lease: timedelta = timedelta(seconds=15)
+    poll_interval: timedelta = timedelta(seconds=1)
+    listens: bool = True
+
+
+@dataclass(eq=False)
+class Worker:
+    """One boot of a worker process."""
+
+    options: WorkerOptions
+    alias: str = field(default_factory=lambda: get_settings().DATABASE)
+    slots: Slots = field(init=False)
+    writer: GroupWriter = field(init=False)
+    lease: Lease = field(init=False)
+    listener: Listener = field(init=False)
+    claimer: Claimer = field(init=False)
+    maintenance: Maintenance = field(init=False)
+    _wakeups: SimpleQueue[str | None] = field(default_factory=SimpleQueue)
+    _stop_signals: int = 0
+    _is_lost: bool = False
+    _is_pooled: bool = False
+    _must_reconcile: bool = False
+    _next_reconcile: float = 0.0
+
+    # --- the story
+
+    def run(self) -> int:
+        """Work until told to stop, or with ``burst`` until nothing is ready; the exit code.
+
+        Raises: NotReadyError.
+        """
+        self._boot()
+        while not self._is_over():
+            try:
+                self._tick()
+            except DATABASE_ERRORS as error:
+                self._survive(error)
+            else:
+                self._wait(self._seconds_to_next())
+        return self._end()
+
+    def _tick(self) -> None:
+        if self._is_lost:
+            self._register()
+        if self._must_reconcile or machine_seconds() >= self._next_reconcile:
+            self._reconcile()
+        self.slots.give_up_late()
+        self.maintenance.run_due()
+        self._claim()
+
+    def stop(self, *_: Any) -> None:
+        """Stop: first in good order, the second time at once. Safe in a signal handler."""
+        self._stop_signals += 1
+        self._wakeups.put(None)
+
+    def _is_over(self) -> bool:
+        is_empty = self.options.burst and self.claimer.found_nothing and not self.slots.runs
+        return bool(self._stop_signals) or is_empty or self._is_worn_out
+
+    @property
+    def _is_worn_out(self) -> bool:
+        return self.slots.given_up >= self.slots.count
+
+    # --- starting
+
+    def _boot(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.stop)
+        mark_worker_process()
+        sessions.switch_on_pools(self.options.slots)
+        sessions.use_own_connection(self.alias)
+        boot.wait_for_database(self.alias, self._wait)
+        boot.check_migrations(self.alias)
+        boot.check_tasks()
+        self.writer = GroupWriter(lambda: sessions.connect(self.alias))
+        self.slots = Slots(self.options.slots, freed=self._wake)
+        self._register()
+        self._is_pooled = self.writer.call(sessions.is_pooled)
+        self.slots.start()
+        code = self.claimer.claimant.code_version
+        waits.wake_blocked(connections[self.alias], code_version=code)
+        boot.announce(
+            worker_id=self.claimer.claimant.worker_id,
+            alias=self.alias,
+            queues=self.options.queues,
+            slots=self.options.slots,
+            code=code,
+        )
+
+    def _register(self) -> None:
+        """Become a worker under a new id: at the start, and after having been declared lost."""
+        if self._is_lost:
+            self.listener.stop()
+            logger.warning("This worker was declared lost; its jobs are others'. Registering anew.")
+        code = boot.code_version()
+        worker_id = liveness.register_worker(self.alias, self._registration(code))
+        self._open_sessions(worker_id)
+        self.claimer = Claimer(
+            claimant=claims.Claimant(
+                worker_id=worker_id,
+                alias=self.alias,
+                task_paths=registry.known_paths(),
+                code_version=code,
+                max_lost=get_settings().MAX_LOST,
+            ),
+            slots=self.slots,
+            listener=self.listener,
+            queues=self.options.queues,
+        )
+        self._is_lost = False
+        self._next_reconcile = machine_seconds() + RECONCILE_SECONDS
+
+    def _registration(self, code: str) -> liveness.Registration:
+        return liveness.Registration(
+            hostname=socket.gethostname(),
+            pid=os.getpid(),
+            queues=self.options.queues,
+            slots=self.options.slots,
+            code_version=code,
+            lease=self.options.lease,
+        )
+
+    def _open_sessions(self, worker_id: int) -> None:
+        """Open the engine's own sessions, under this worker's name."""
+        sessions.name_sessions(worker_id)
+        connections[self.alias].close()
+        sessions.use_own_connection(self.alias)
+        self.writer.reconnect()
+        self.maintenance = Maintenance(
+            connection=connections[self.alias],
+            worker_id=worker_id,
+            lease=self.options.lease,
+            poll_interval=self.options.poll_interval,
+            woken=self._wake,
+        )
+        self.lease = Lease(self.options.lease)
+        self.listener = Listener(
+            worker_id=worker_id,
+            lease=self.lease,
+            alias=get_settings().DIRECT_DATABASE or self.alias,
+            writer=self.writer,
+            listens=self.options.listens,
+            hooks=Hooks(woken=self._wakeups.put, cancelled=self._cancel, lost=self._note_lost),
+        )
+        self.listener.start()
+
+    # --- working
+
+    def _claim(self) -> None:
+        """Claim, and put what was claimed into slots."""
+        try:
+            jobs = self.claimer.claim()
+            records = load_checkpoints(self.alias, [j.pk for j in jobs if j.lease_token > 1])
+        except claims.WorkerLost:
+            self._note_lost()
+            return
+        except BaseException:
+            self._must_reconcile = True
+            raise
+        for job in jobs:
+            self.slots.put(self._make_run(job, records.get(job.pk, [])))
+        if self.claimer.must_look_again:
+            self.claimer.must_look_again = False
+            self._wake()
+
+    def _make_run(self, job: Job, records: list[Recorded]) -> Run:
+        return Run(
+            job=job,
+            task=registry.get_task(job.task_path),
+            alias=self.alias,
+            history=History(records, allowed_steps=job.allowed_steps),
+            writer=self.writer,
+            lease_is_fresh=self.lease.is_fresh,
+            session_timeout=self.options.lease.total_seconds() if self._is_pooled else None,
+        )
+
+    def _reconcile(self) -> None:
+        """Give back what runs under this worker's name without its knowing."""
+        with transaction.atomic(using=self.alias):
+            released = claims.release_unknown_jobs(
+                connections[self.alias],
+                worker_id=self.claimer.claimant.worker_id,
+                known=self.slots.known_claims(),
+            )
+        if released:
+            logger.warning("Gave back %s job(s) whose claim went unanswered.", len(released))
+        self._must_reconcile = False
+        self._next_reconcile = machine_seconds() + RECONCILE_SECONDS
+
+    def _survive(self, error: BaseException) -> None:
+        logger.warning("The worker's loop met a database error and goes on: %s", error)
+        connections[self.alias].close()
+        self.maintenance.distrust()
+        self._wait(OUTAGE_SECONDS)
+
+    def _cancel(self, job_ids: list[UUID]) -> None:
+        for run in self.slots.runs:
+            if run.job.id in job_ids:
+                run.cancel_requested = True
+
+    def _note_lost(self) -> None:
+        """Declared lost: what runs here is others' by now and must not begin anything more."""
+        self.lease.good_until = 0.0
+        for run in self.slots.runs:
+            run.ending = run.ending or Ending(stop=Stop.LEASE_LOST)
+        self._is_lost = True
+        self._wake()
+
+    # --- waiting
+
+    def _wake(self) -> None:
+        self._wakeups.put(None)
+
+    def _seconds_to_next(self) -> float:
+        timeout = self.slots.seconds_to_timeout()
+        chores = self.maintenance.seconds_to_next()
+        return chores if timeout is None else min(chores, timeout)
+
+    def _wait(self, seconds: float) -> bool:
+        """Until something happens or the time is over; whether the worker is told to stop.
+
+        A queue rather than an event: putting is safe in a signal handler.
+        """
+        try:
+            woken = [self._wakeups.get(timeout=seconds)]
+            while not self._wakeups.empty():
+                woken.append(self._wakeups.get_nowait())
+        except Empty:
+            woken = [None]
+        if None not in woken:
+            self.claimer.woken_queues.update(name for name in woken if name is not None)
+        return bool(self._stop_signals)
+
+    # --- stopping
+
+    def _end(self) -> int:
+        """Let jobs finish for the time of grace, hand the rest back, and leave."""
+        until = machine_seconds() + self.options.grace.total_seconds()
+        worker_id = self.claimer.claimant.worker_id
+        try:
+            liveness.mark_stopping(self.alias, worker_id)
+            while self.slots.runs and self._stop_signals < 2 and machine_seconds() < until:
+                self.slots.give_up_late()
+                self._wait(min(0.5, max(0.0, until - machine_seconds())))
+            self._hand_back()
+            self.listener.stop()
+            liveness.mark_stopped(self.alias, worker_id)
+        except DATABASE_ERRORS as error:
+            logger.error("Stopped without the database; others will recover its jobs: %s", error)
+            return 1
+        logger.info("Worker %s stopped.", worker_id, extra={"worker_id": worker_id})
+        return EXIT_GIVEN_UP if self._is_worn_out else 0
+
+    def _hand_back(self) -> None:
+        """Make the jobs that still run ready again, with their attempt."""
+        runs = [run for run in self.slots.runs if run.ending is None]
+        for run in runs:
+            run.ending = Ending(stop=Stop.LEASE_LOST)
+        if runs:
+            finish_jobs(connections[self.alias], [outcome_of(run, JobState.READY) for run in runs])
+            logger.warning("Handed %s running job(s) back.", len(runs))

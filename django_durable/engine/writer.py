@@ -1,0 +1,147 @@
+"""Group commit: durable points of several slots share a statement; each slot waits for its own.
+
+No thread of its own. A slot that finds nobody writing becomes the leader and writes what is pending,
+its own included; those who came meanwhile wait, and one of them leads the next batch. A lone slot
+thus writes its own without a hand-over.
+
+A COMMIT whose answer was lost is repeated: every operation here is one idempotent statement under a
+lease, so the repeat finds its own row, or none. A bad row of a batch is written alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from django_durable.engine.checkpoints import NewCheckpoint, Saved, save_checkpoints
+from django_durable.engine.faults import DATABASE_ERRORS, is_connection_error, is_repeatable
+from django_durable.engine.outcomes import Outcome, Written, finish_jobs
+from django_durable.engine.sql import Connection
+
+if TYPE_CHECKING:
+    import psycopg
+
+T = TypeVar("T")
+logger = logging.getLogger("django_durable")
+
+LARGEST_BATCH = 100
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds between tries to reach the database
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One operation somebody waits for. The gate is a lock: released when it is done, or to lead."""
+
+    write: Callable[[Any, list[Any]], list[Any]]
+    item: Any
+    answer: Any = None
+    error: BaseException | None = None
+    is_done: bool = False
+    gate: threading.Lock = field(default_factory=threading.Lock)
+
+
+class GroupWriter:
+    """Writes durable points over one connection of the engine's own."""
+
+    def __init__(self, connect: Callable[[], psycopg.Connection[Any]]) -> None:
+        self._connect = connect
+        self._connection: psycopg.Connection[Any] | None = None
+        self._mutex = threading.Lock()
+        self._pending: list[Entry] = []
+        self._has_leader = False
+
+    def save(self, checkpoint: NewCheckpoint) -> Saved:
+        return cast("Saved", self._submit(Entry(save_checkpoints, checkpoint)))
+
+    def finish(self, outcome: Outcome) -> Written | None:
+        return cast("Written | None", self._submit(Entry(finish_jobs, outcome)))
+
+    def call(self, operation: Callable[[Connection], T]) -> T:
+        return cast("T", self._submit(Entry(_call_each, operation)))
+
+    def reconnect(self) -> None:
+        """Open another session for the next write."""
+        self.call(lambda _: self._drop_connection())
+
+    def _submit(self, entry: Entry) -> Any:
+        entry.gate.acquire()
+        with self._mutex:
+            self._pending.append(entry)
+            leads = not self._has_leader
+            self._has_leader = True
+        if not leads:
+            entry.gate.acquire()
+        if not entry.is_done:
+            self._lead(entry)
+        if entry.error is not None:
+            raise entry.error
+        return entry.answer
+
+    def _lead(self, own: Entry) -> None:
+        """Write a batch that holds the own entry, then hand over to the first who waits."""
+        with self._mutex:
+            batch, self._pending = self._pending[:LARGEST_BATCH], self._pending[LARGEST_BATCH:]
+        try:
+            self._write(batch)
+        finally:
+            with self._mutex:
+                successor = self._pending[0] if self._pending else None
+                self._has_leader = successor is not None
+            for entry in batch:
+                entry.is_done = True
+                if entry is not own:
+                    entry.gate.release()
+            if successor is not None:
+                successor.gate.release()
+
+    def _write(self, batch: list[Entry]) -> None:
+        groups: dict[Any, list[Entry]] = {}
+        for entry in batch:
+            groups.setdefault(entry.write, []).append(entry)
+        for write, entries in groups.items():
+            self._write_group(write, entries)
+
+    def _write_group(self, write: Any, entries: list[Entry]) -> None:
+        """One statement for all; alone, each, if the database refuses one of them."""
+        try:
+            answers = self._repeat(write, [entry.item for entry in entries])
+        except BaseException as error:
+            if len(entries) == 1:
+                entries[0].error = error
+                return
+            for entry in entries:
+                self._write_group(write, [entry])
+            return
+        for entry, answer in zip(entries, answers, strict=True):
+            entry.answer = answer
+
+    def _repeat(self, write: Any, items: list[Any]) -> list[Any]:
+        """Run a statement until the database has answered it."""
+        pause = SHORTEST_PAUSE
+        while True:
+            try:
+                if self._connection is None or self._connection.closed:
+                    self._connection = self._connect()
+                answers: list[Any] = write(self._connection, items)
+                return answers
+            except DATABASE_ERRORS as error:
+                if is_connection_error(error):
+                    self._drop_connection()
+                elif not is_repeatable(error):
+                    raise
+                logger.warning("A durable write is repeated in %.2f s: %s", pause, error)
+            time.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _drop_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+
+
+def _call_each(connection: Connection, operations: list[Callable[[Connection], Any]]) -> list[Any]:
+    return [operation(connection) for operation in operations]

@@ -1,0 +1,32 @@
+"""Fixtures of the stories."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.scenarios.harness import Gates, Workers
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.process)
+
+
+@pytest.fixture
+def gates(tmp_path: Path) -> Gates:
+    folder = tmp_path / "gates"
+    folder.mkdir()
+    return Gates(folder)
+
+
+@pytest.fixture
+def workers(
+    process_environment: dict[str, str], gates: Gates, tmp_path: Path
+) -> Iterator[Workers]:
+    environment = process_environment | {"DURABLE_TEST_GATES": str(gates.folder)}
+    started = Workers(environment, tmp_path)
+    yield started
+    started.end()
+    print(started.logs)
