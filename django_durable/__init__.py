@@ -12,10 +12,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from django_durable.exceptions import DurableError as DurableError
+    from django_durable.jobs import acancel_job as acancel_job
     from django_durable.jobs import aenqueue as aenqueue
     from django_durable.jobs import aenqueue_many as aenqueue_many
     from django_durable.jobs import aget_job as aget_job
-    from django_durable.jobs import acancel_job as acancel_job
     from django_durable.jobs import aretry_job as aretry_job
     from django_durable.jobs import cancel_job as cancel_job
     from django_durable.jobs import current_job as current_job
@@ -57,7 +57,7 @@ _HOMES = {
     "retry_job": "jobs",
 }
 
-__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604 (a computed list of strings)
+__all__ = ["__version__", *sorted(_HOMES)]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ class DurableConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from django_durable import checks  # noqa: F401, PLC0415 (registers; needs ready models)
+        from django_durable import checks  # noqa: PLC0415 (registers; needs ready models)
         from django_durable.conf import find_problems, get_settings  # noqa: PLC0415
 
         if not find_problems(checks.configured_options()):

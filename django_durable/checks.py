@@ -79,7 +79,7 @@ def check_database_settings(**_: Any) -> list[CheckMessage]:
         found.append(
             checks.Warning(
                 f"The pool of {alias!r} has {size} connections, a worker {DEFAULT_SLOTS} slots.",
-                hint="Slots may wait for each other's connections: raise max_size or lower --slots.",
+                hint="Slots may wait for connections: raise max_size or lower --slots.",
                 id="durable.W001",
             )
         )
@@ -111,9 +111,7 @@ def check_models_share_database(**_: Any) -> list[CheckMessage]:
 
 
 @checks.register("durable", checks.Tags.database)
-def check_database(
-    *, databases: Sequence[str] | None = None, **_: Any
-) -> list[CheckMessage]:
+def check_database(*, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """Touches the database, so it runs with ``check --database`` and before ``migrate``."""
     if find_problems(configured_options()):
         return []

@@ -150,9 +150,11 @@ def get_settings() -> Settings:
     options = getattr(settings, "DURABLE", {})
     if problems := find_problems(options):
         raise ImproperlyConfigured("\n".join(problems))
-    return Settings(
-        **{k: tuple(v) if k in ("TASK_MODULES", "QUEUES") and v else v for k, v in options.items()}
-    )
+    values: dict[str, Any] = {
+        key: tuple(value) if key in ("TASK_MODULES", "QUEUES") and value else value
+        for key, value in options.items()
+    }
+    return Settings(**values)
 
 
 def _forget_settings(*, setting: str, **_: Any) -> None:

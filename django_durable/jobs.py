@@ -219,7 +219,7 @@ def _connection() -> Any:
 
 
 def _id_of(job: Job | UUID | str) -> UUID:
-    return intake.parse_id(getattr(job, "pk", job))
+    return intake.parse_id(job if isinstance(job, UUID | str) else job.pk)
 
 
 def _one(job: Job | UUID | str, found: list[outcomes.Changed]) -> list[outcomes.Changed]:

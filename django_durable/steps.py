@@ -41,6 +41,7 @@ from django_durable.exceptions import (
     AsyncStepError,
     NestedStepError,
     StepOutsideJobError,
+    StepTimeoutError,
     Suspension,
     TaskDefinitionError,
 )
@@ -183,14 +184,15 @@ class Step(Generic[P, R]):
         except BaseException as error:
             if isinstance(error, TimeoutError) and timer.expired():
                 error = stepping.timeout_error(call)
-            return await _in_job_thread(_failed, call, error)
+            failed: tuple[Recorded, BaseException] = await _in_job_thread(_failed, call, error)
+            return failed
         finally:
             leave_step(token)
         return await _in_job_thread(stepping.succeed, call, value), None
 
 
 def _failed(call: stepping.Call, error: BaseException) -> tuple[Recorded, BaseException]:
-    if not (isinstance(error, stepping.StepTimeoutError)):
+    if not isinstance(error, StepTimeoutError):
         stepping.close(call)
     return stepping.fail(call, error), error
 
@@ -254,34 +256,46 @@ def _declare(
     return Step(stepping.StepRule(name=shown, func=function, kind=kind, **rest))
 
 
-def _check_declaration(
-    function: Any,
-    name: str,
-    *,
-    atomic: bool,
-    at_most_once: bool,
-    timeout: timedelta | None = None,
-    **rest: Any,
-) -> None:
-    problem = None
-    outer = getattr(function, "__qualname__", "").rpartition(".")[0]
-    if isinstance(function, Step):
-        problem = "it is a step already."
-    elif not callable(function):
-        problem = "a step is made from a function."
-    elif outer and not outer.endswith("<locals>"):
-        problem = "a step stands in a module, not in a class body; make it a function."
-    elif atomic and at_most_once:
-        problem = "atomic steps are exactly-once already; drop at_most_once."
-    elif atomic and iscoroutinefunction(function):
-        problem = "Django has no asynchronous transactions; make it def and call it by acall()."
-    elif timeout is not None and timeout <= timedelta(0):
-        problem = "timeout must be positive."
-    elif not all(isinstance(c, type) and issubclass(c, Exception) for c in rest.get("raises", ())):
-        problem = "raises takes a tuple of Exception classes."
-    if problem:
-        raise TaskDefinitionError(name=name, reason=problem)
+def _check_declaration(function: Any, name: str, **options: Any) -> None:
+    problems = [text for rule, text in _DECLARATION_RULES if rule(function, options)]
+    if problems:
+        raise TaskDefinitionError(name=name, reason=problems[0])
     check_name(name)
+
+
+def _is_in_class(function: Any) -> bool:
+    outer = getattr(function, "__qualname__", "").rpartition(".")[0]
+    return bool(outer) and not outer.endswith("<locals>")
+
+
+def _has_bad_raises(options: dict[str, Any]) -> bool:
+    raises = options.get("raises", ())
+    return not isinstance(raises, tuple) or not all(
+        isinstance(cls, type) and issubclass(cls, Exception) for cls in raises
+    )
+
+
+_DECLARATION_RULES: list[tuple[Callable[[Any, dict[str, Any]], bool], str]] = [
+    (lambda f, o: isinstance(f, Step), "it is a step already."),
+    (lambda f, o: not callable(f), "a step is made from a function."),
+    (
+        lambda f, o: _is_in_class(f),
+        "a step stands in a module, not in a class; make it a function.",
+    ),
+    (
+        lambda f, o: o["atomic"] and o["at_most_once"],
+        "an atomic step runs exactly once already; drop at_most_once.",
+    ),
+    (
+        lambda f, o: o["atomic"] and iscoroutinefunction(f),
+        "Django has no asynchronous transactions; make it def, and call it by acall().",
+    ),
+    (
+        lambda f, o: o.get("timeout") is not None and o["timeout"] <= timedelta(0),
+        "timeout must be positive.",
+    ),
+    (lambda f, o: _has_bad_raises(o), "raises takes a tuple of Exception classes."),
+]
 
 
 def run_step(name: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:

@@ -152,8 +152,10 @@ class Task(Generic[P, R]):
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now, without a job: its steps are plain calls."""
-        result: R = async_to_sync(self.func)(*args, **kwargs) if self.is_async else self.func(
-            *args, **kwargs
+        result: R = (
+            async_to_sync(self.func)(*args, **kwargs)
+            if self.is_async
+            else self.func(*args, **kwargs)
         )
         return result
 

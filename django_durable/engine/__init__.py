@@ -9,9 +9,10 @@
 7. ``steps.Step.__call__`` -> ``engine.stepping``     each step saves its checkpoint
 8. ``engine.outcomes.finish_jobs``                    the end, written under the lease
 
-Floors, each importing from lower ones only: doors (admin, commands, testing) over running (worker,
-executor) over authoring (tasks, steps, jobs) over the store (enqueueing, claims, liveness, outcomes,
-checkpoints, waits, retention) over ground (models, conf, sql) over plain code (codec, replay).
+Floors, each importing from lower ones only: doors (admin, commands, testing) over running
+(worker, executor) over authoring (tasks, steps, jobs) over the store (enqueueing, claims, liveness,
+outcomes, checkpoints, waits, retention) over ground (models, conf, sql) over plain code (codec,
+replay).
 
 The rules that carry everything: every write to a running job names its lease token; lock first,
 look in a later statement or under the lock; locks are taken in the order worker, jobs by id,

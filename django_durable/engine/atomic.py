@@ -7,25 +7,33 @@ Whatever goes wrong, the own checkpoint is looked for first: if it is there, it 
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import connections, transaction
 
-from django_durable.engine import instances
 from django_durable.engine.checkpoints import NewCheckpoint, read_checkpoint, save_checkpoints
 from django_durable.engine.faults import is_connection_error, is_repeatable
 from django_durable.engine.replay import SUCCESSFUL, Recorded
-from django_durable.engine.run import Ending, Stop
+from django_durable.engine.run import Ending, Run, Stop
 from django_durable.engine.stepping import Call, close, encode_value
 from django_durable.exceptions import Suspension
 
+T = TypeVar("T")
 logger = logging.getLogger("django_durable")
 
 REPEATS = 5
 """How often 40001 and 40P01 are repeated at once; it costs no try."""
 
 
-class Adopted(Exception):  # noqa: N818 (rolls back the body's writes; not an error)
+class Rollback(Exception):  # noqa: N818 (control flow: undoes the body's writes, is no failure)
+    """Raised inside a transaction of the engine's to leave it without a trace."""
+
+
+class LeaseLost(Rollback):
+    pass
+
+
+class Adopted(Rollback):
     """The step was recorded before, by a commit whose answer was lost."""
 
     def __init__(self, record: Recorded, *, cancelled: bool) -> None:
@@ -33,46 +41,52 @@ class Adopted(Exception):  # noqa: N818 (rolls back the body's writes; not an er
         self.cancelled = cancelled
 
 
-class LeaseLost(Exception):  # noqa: N818 (rolls back; the run stops silently)
-    pass
-
-
 def run_atomic(call: Call, body: Callable[[], Any]) -> Recorded:
     """Run the body in a transaction that also saves its checkpoint; the record.
 
     Raises: what the body raises, after which nothing of it is written; Suspension.
     """
+    try:
+        record, cancelled = repeat_transaction(
+            call.run, lambda: _try(call, body), lambda error: _find_committed(call, error)
+        )
+    except Adopted as adopted:
+        record, cancelled = adopted.record, adopted.cancelled
+    except LeaseLost:
+        call.run.stop(Ending(stop=Stop.LEASE_LOST))
+    call.run.settle(record, cancelled=cancelled)
+    return record
+
+
+def repeat_transaction(
+    run: Run, attempt: Callable[[], T], find_committed: Callable[[BaseException], T | None]
+) -> T:
+    """Run a transaction of the engine's until it is committed or its body fails.
+
+    40001 and 40P01 are repeated at once, a few times; a transaction whose connection died, as long
+    as the lease holds. ``find_committed`` looks, after any error, whether it did commit.
+    """
     repeats = 0
     while True:
         try:
-            record, cancelled = _try(call, body)
-            break
-        except Suspension:
+            return attempt()
+        except (Suspension, Rollback):
             raise
-        except Adopted as adopted:
-            record, cancelled = adopted.record, adopted.cancelled
-            break
-        except LeaseLost:
-            call.run.stop(Ending(stop=Stop.LEASE_LOST))
-        except BaseException as error:
-            committed = _find_committed(call, error)
+        except BaseException as error:  # user code may raise anything
+            committed = find_committed(error)
             if committed is not None:
-                record, cancelled = committed, False
-                break
-            if is_repeatable(error) and repeats < REPEATS:
-                repeats += 1
-            elif not is_connection_error(error):
+                return committed
+            repeats += is_repeatable(error)
+            died = is_connection_error(error) and connections[run.alias].connection is None
+            if not died and not (is_repeatable(error) and repeats <= REPEATS):
                 raise
-            call.run.check_may_start()
-    call.run.settle(record, cancelled=cancelled)
-    return record
+        run.check_may_start()
 
 
 def _try(call: Call, body: Callable[[], Any]) -> tuple[Recorded, bool]:
     connection = connections[call.run.alias]
     with transaction.atomic(using=call.run.alias):
-        if call.run.session_timeout is not None:
-            limit_idle_time(connection, call.run.session_timeout)
+        limit_idle_time(connection, call.run.session_timeout)
         value = body()
         close(call)
         checkpoint = call.checkpoint(SUCCESSFUL, value=encode_value(call, value))
@@ -81,7 +95,7 @@ def _try(call: Call, body: Callable[[], Any]) -> tuple[Recorded, bool]:
 
 
 def save_in_transaction(connection: Any, checkpoint: NewCheckpoint) -> bool:
-    """Fence and insert, as the last statement of a transaction; whether cancelling was asked for."""
+    """Fence and insert, the last statement of a transaction; whether cancelling was asked for."""
     (saved,) = save_checkpoints(connection, [checkpoint])
     if not saved.held:
         raise LeaseLost
@@ -93,26 +107,29 @@ def save_in_transaction(connection: Any, checkpoint: NewCheckpoint) -> bool:
     return saved.cancelled
 
 
-def limit_idle_time(connection: Any, seconds: float) -> None:
+def limit_idle_time(connection: Any, seconds: float | None) -> None:
     """Behind a pooler nobody can end the sessions of the dead: the server does, after a lease."""
+    if seconds is None:
+        return
     with connection.cursor() as cursor:
         cursor.execute(
             "set local idle_in_transaction_session_timeout = %s", [f"{int(seconds * 1000)}ms"]
         )
 
 
-def _find_committed(call: Call, error: BaseException) -> Recorded | None:
+def _find_committed(call: Call, error: BaseException) -> tuple[Recorded, bool] | None:
     """The own checkpoint, if the transaction committed before the error was raised."""
     record = call.run.read(call.identity)
     if record is None or not record.is_final:
         return None
+    say_committed(f"Step {call.identity} of job {call.run.job.id}", call.run, error)
+    return record, False
+
+
+def say_committed(what: str, run: Run, error: BaseException) -> None:
     logger.error(
-        "Step %s of job %s committed, then raised %s (an on_commit callback, or a lost answer); "
-        "its checkpoint stands.",
-        call.identity,
-        call.run.job.id,
-        instances.error_path(error),
+        "%s committed, then raised (an on_commit callback, or a lost answer); it stands.",
+        what,
         exc_info=error,
-        extra={"job_id": str(call.run.job.id), "step": call.identity},
+        extra={"job_id": str(run.job.id), "task_path": run.job.task_path},
     )
-    return record

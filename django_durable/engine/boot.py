@@ -68,9 +68,7 @@ def code_version() -> str:
     return digest.hexdigest()[:12]
 
 
-def announce(
-    *, worker_id: int, alias: str, queues: Sequence[str], slots: int, code: str
-) -> None:
+def announce(*, worker_id: int, alias: str, queues: Sequence[str], slots: int, code: str) -> None:
     """Say what this worker serves and how many connections it may use."""
     ceiling = ENGINE_SESSIONS + slots * len(postgresql_aliases())
     tasks = sum(1 for _ in registry.iter_tasks())

@@ -54,9 +54,10 @@ class Saved:
     cancelled: bool
 
 
-def save_checkpoints(
-    connection: Connection, checkpoints: Sequence[NewCheckpoint]
-) -> list[Saved]:
+_NOT_HELD = Saved(held=False, saved=False, cancelled=False)
+
+
+def save_checkpoints(connection: Connection, checkpoints: Sequence[NewCheckpoint]) -> list[Saved]:
     """Save checkpoints in one statement; the answers in the same order.
 
     Locks: the jobs' rows for share until commit. Idempotent: repeated after a lost answer it finds
@@ -66,7 +67,7 @@ def save_checkpoints(
         column: [getattr(row, attribute) for row in checkpoints]
         for column, attribute in _ARRAYS.items()
     }
-    answers: list[Saved] = [Saved(False, False, False)] * len(checkpoints)
+    answers: list[Saved] = [_NOT_HELD] * len(checkpoints)
     for index, *answer in fetch_all(connection, SAVE_CHECKPOINTS, params):
         answers[index - 1] = Saved(*answer)
     return answers

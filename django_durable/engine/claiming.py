@@ -1,7 +1,7 @@
-"""What a worker claims, and when: queues in turn, suspects alone, and a word when it needs no waking.
+"""What a worker claims, and when: queues in turn, suspects alone, no waking when there is plenty.
 
-A job that lost its worker twice is a suspect and is run alone, so that no neighbour dies with it. An
-idle worker takes one when nothing else is ready; a busy one empties itself for one now and then.
+A job that lost its worker twice is a suspect and is run alone, so that no neighbour dies with it.
+An idle worker takes one when nothing else is ready; a busy one empties itself for one now and then.
 """
 
 from __future__ import annotations

@@ -123,8 +123,9 @@ def _mark_running(claimant: Claimant, jobs: list[Job]) -> None:
         job.state = JobState.RUNNING
         job.worker_id = claimant.worker_id
         job.lease_token += 1
-        job.claimed_at = job.claim_time
-        job.started_at = job.started_at or job.claim_time
+        claim_time = vars(job)["claim_time"]
+        job.claimed_at = claim_time
+        job.started_at = job.started_at or claim_time
         job.code_version = claimant.code_version
 
 
@@ -150,5 +151,3 @@ def check_lease(connection: Connection, job_id: UUID, lease_token: int) -> bool:
     """Whether a claim is still good, as the database says."""
     params = {"job_id": job_id, "lease_token": lease_token}
     return fetch_one(connection, CHECK_LEASE, params) is not None
-
-

@@ -1,7 +1,8 @@
 """Values to JSON text and back, without pickle and without importing anything a row names.
 
-What JSON lacks is tagged: ``{"$datetime": "..."}``, ``{"$tuple": [...]}`` and so on. Dataclasses and
-enums are stored only where a type hint names their class, and the class always comes from the hint.
+What JSON lacks is tagged: ``{"$datetime": "..."}``, ``{"$tuple": [...]}`` and so on. Dataclasses
+and enums are stored only where a type hint names their class, and the class always comes from the
+hint.
 A model instance is stored as its label and key; who decodes says how to look it up.
 """
 
@@ -177,9 +178,7 @@ def decode_text(text: str, *, hint: Any = Any, resolve: Resolve) -> Any:
     return read_text(text, lambda decoder, structure: decoder.decode(structure, hint), resolve)
 
 
-def read_text(
-    text: str, build: Callable[["Decoder", JsonValue], Any], resolve: Resolve
-) -> Any:
+def read_text(text: str, build: Callable[["Decoder", JsonValue], Any], resolve: Resolve) -> Any:
     """What ``build`` makes of the stored structure with a decoder."""
     try:
         return build(Decoder(resolve), json.loads(text))

@@ -93,7 +93,7 @@ def insert_jobs(
     parent: Parent | None,
     notify_queues: Sequence[str],
 ) -> dict[UUID, Inserted]:
-    """Insert jobs in one statement; those missing from the answer exist already or lost the lease."""
+    """Insert jobs in one statement. Missing in the answer: it exists, or the lease is lost."""
     params: dict[str, Any] = {
         column: [getattr(job, attribute) for job in jobs] for column, attribute in _ARRAYS.items()
     }

@@ -13,7 +13,7 @@ nothing is said.
 import contextvars
 import logging
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 from asgiref.sync import async_to_sync
 from django.core.cache import caches
@@ -22,8 +22,14 @@ from django.utils import timezone, translation
 
 from django_durable.conf import get_settings
 from django_durable.engine import instances
-from django_durable.engine.atomic import REPEATS, LeaseLost, limit_idle_time
-from django_durable.engine.faults import DATABASE_ERRORS, is_connection_error, is_repeatable
+from django_durable.engine.atomic import (
+    LeaseLost,
+    Rollback,
+    limit_idle_time,
+    repeat_transaction,
+    say_committed,
+)
+from django_durable.engine.faults import DATABASE_ERRORS
 from django_durable.engine.outcomes import Outcome, Written, finish_jobs, has_succeeded
 from django_durable.engine.run import (
     Ending,
@@ -58,8 +64,8 @@ class Committed(Exception):  # noqa: N818 (an atomic task wrote its outcome itse
         self.written = written
 
 
-class CancelledInside(Exception):  # noqa: N818 (rolls an atomic task back)
-    pass
+class CancelledInside(Rollback):
+    """Cancelling an atomic task undoes its writes."""
 
 
 def execute(run: Run) -> None:
@@ -71,7 +77,8 @@ def execute(run: Run) -> None:
         try:
             decided, error = context.run(call, run)
         except Committed as committed:
-            return conclude(run, committed.written, None)
+            conclude(run, committed.written, None)
+            return
         finally:
             clean_up()
     else:
@@ -138,46 +145,26 @@ def call_function(run: Run, arguments: instances.Arguments) -> Any:
     return function(*args, **arguments.kwargs)
 
 
-def call_in_transaction(run: Run, args: list[Any], kwargs: dict[str, Any]) -> None:
-    """An atomic task: the body and the job's outcome in one commit. Raises: Committed, if it is.
-
-    40001 and 40P01 are repeated at once; so is a transaction whose connection died. After any
-    error the outcome is looked for first: there means it committed.
-    """
-    repeats = 0
+def call_in_transaction(run: Run, args: list[Any], kwargs: dict[str, Any]) -> NoReturn:
+    """An atomic task: the body and the job's outcome in one commit. Raises: Committed, if it is."""
     run.in_task_transaction = True
-    while True:
-        try:
-            written = try_in_transaction(run, args, kwargs)
-            break
-        except LeaseLost:
-            run.stop(Ending(stop=Stop.LEASE_LOST))
-        except CancelledInside:
-            run.stop(Ending(stop=Stop.CANCELLED))
-        except Suspension:
-            raise
-        except BaseException as error:
-            job_id, token = run.job.id, run.job.lease_token
-            if run.writer.call(lambda connection: has_succeeded(connection, job_id, token)):
-                logger.error(
-                    "Job %s committed, then raised (an on_commit callback, or a lost answer).",
-                    job_id, exc_info=error, extra=log_fields(run.job),
-                )  # fmt: skip
-                written = Written(JobState.SUCCESSFUL, run.job.due_at)
-                break
-            if is_repeatable(error) and repeats < REPEATS:
-                repeats += 1
-            elif not is_connection_error(error):
-                raise
-            run.check_may_start()
+    try:
+        written = repeat_transaction(
+            run,
+            lambda: try_in_transaction(run, args, kwargs),
+            lambda error: find_success(run, error),
+        )
+    except LeaseLost:
+        run.stop(Ending(stop=Stop.LEASE_LOST))
+    except CancelledInside:
+        run.stop(Ending(stop=Stop.CANCELLED))
     raise Committed(written)
 
 
 def try_in_transaction(run: Run, args: list[Any], kwargs: dict[str, Any]) -> Written:
     connection = connections[run.alias]
     with transaction.atomic(using=run.alias):
-        if run.session_timeout is not None:
-            limit_idle_time(connection, run.session_timeout)
+        limit_idle_time(connection, run.session_timeout)
         outcome = decide_success(run, run.task.func(*args, **kwargs))
         (written,) = finish_jobs(connection, [outcome])
         if written is None:
@@ -185,6 +172,15 @@ def try_in_transaction(run: Run, args: list[Any], kwargs: dict[str, Any]) -> Wri
         if written.state is JobState.CANCELLED:
             raise CancelledInside
     return written
+
+
+def find_success(run: Run, error: BaseException) -> Written | None:
+    """The outcome, if the transaction committed before the error was raised."""
+    job_id, token = run.job.id, run.job.lease_token
+    if not run.writer.call(lambda connection: has_succeeded(connection, job_id, token)):
+        return None
+    say_committed(f"Job {job_id}", run, error)
+    return Written(JobState.SUCCESSFUL, run.job.due_at)
 
 
 def decide_success(run: Run, value: Any) -> Outcome:
@@ -204,9 +200,7 @@ def outcome_of(run: Run, state: JobState, **more: Any) -> Outcome:
     return Outcome(job_id=run.job.id, lease_token=run.job.lease_token, state=state, **more)
 
 
-def decide(
-    run: Run, error: BaseException | None
-) -> tuple[Outcome | Ending, BaseException | None]:
+def decide(run: Run, error: BaseException | None) -> tuple[Outcome | Ending, BaseException | None]:
     """What an error, or a request to stop, makes of the run; with the error to tell."""
     if run.ending is not None:
         if run.ending.stop in FINAL_STOPS or has_suspension(error):
@@ -293,7 +287,7 @@ def suspend(connection: Connection, ending: Ending) -> Written | None:
     suspended = suspend_for_retry(
         connection, ending.checkpoint, delay=ending.delay, reason=ending.reason
     )
-    return suspended and Written(JobState(suspended.state), suspended.due_at)
+    return Written(JobState(suspended.state), suspended.due_at) if suspended else None
 
 
 def conclude(

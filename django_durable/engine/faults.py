@@ -1,4 +1,4 @@
-"""What a database error means: the connection died, the transaction should be repeated, or neither."""
+"""What a database error means: the connection died, the transaction may be repeated, or neither."""
 
 import django.db
 import psycopg
@@ -8,6 +8,7 @@ DATABASE_ERRORS = (django.db.Error, psycopg.Error)
 
 _CONNECTION_CLASSES = ("08", "57P")  # connection exception; operator intervention
 _IDLE_IN_TRANSACTION_TIMEOUT = "25P03"
+_SILENT = (psycopg.OperationalError, psycopg.InterfaceError, django.db.InterfaceError)
 _REPEATABLE = frozenset({"40001", "40P01"})  # serialization failure, deadlock detected
 
 
@@ -23,11 +24,7 @@ def is_connection_error(error: BaseException) -> bool:
         return False
     state = sqlstate(error)
     if state is None:
-        kinds = (
-            django.db.OperationalError, django.db.InterfaceError,
-            psycopg.OperationalError, psycopg.InterfaceError,
-        )  # fmt: skip
-        return isinstance(error, kinds)
+        return isinstance(error, _SILENT) or isinstance(error.__cause__, _SILENT)
     return state.startswith(_CONNECTION_CLASSES) or state == _IDLE_IN_TRANSACTION_TIMEOUT
 
 

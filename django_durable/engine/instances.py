@@ -172,9 +172,7 @@ class TaskError:
     @classmethod
     def from_text(cls, text: str) -> "TaskError":
         stored = json.loads(text)
-        return cls(
-            stored.get("type", "?"), stored.get("traceback", ""), stored.get("message", "")
-        )
+        return cls(stored.get("type", "?"), stored.get("traceback", ""), stored.get("message", ""))
 
     @property
     def exception_class(self) -> type[BaseException]:
@@ -189,7 +187,9 @@ class TaskError:
 def error_path(error: BaseException) -> str:
     """Where the class of an error lives: ``package.module.Class``, builtins by name alone."""
     cls = type(error)
-    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+    return (
+        cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+    )
 
 
 def error_message(error: BaseException) -> str:

@@ -27,6 +27,7 @@ from django_durable.engine.run import (
     Run,
     Stop,
     active_step,
+    has_user_transaction,
     require_run,
 )
 from django_durable.exceptions import (
@@ -127,14 +128,9 @@ def database_of(task: Any, run: Run | None) -> str:
     if task.outside_transaction or connections[alias].in_atomic_block:
         return alias
     for other in connections.all(initialized_only=True):
-        if other.alias != alias and other.in_atomic_block and not _from_testcase(other):
+        if other.alias != alias and has_user_transaction(other):
             raise WrongDatabaseError(open_alias=other.alias, alias=alias)
     return alias
-
-
-def _from_testcase(connection: Any) -> bool:
-    blocks = connection.atomic_blocks
-    return bool(blocks and blocks[-1]._from_testcase)
 
 
 def key_of(request: Request, new: NewJob) -> NewKey | None:
@@ -184,7 +180,7 @@ def _holder(alias: str, new: NewJob, key: NewKey, taken: enqueueing.TakenKey) ->
         raise IdempotencyConflictError(
             key=key.key, scope=key.scope, owner=f", by job {taken.job_id}"
         )
-    job = job_rows(alias).filter(pk=taken.job_id).first()
+    job = job_rows(alias).filter(pk=taken.job_id).first() if taken.job_id else None
     if job is None:
         raise JobNotFoundError(job_id=taken.job_id)
     job.is_duplicate = job.pk != new.id
@@ -273,9 +269,7 @@ def _insert(alias: str, jobs: Sequence[NewJob], parent: Parent | None) -> dict[U
 
 
 def _find_children(run: Run, jobs: Sequence[NewJob]) -> dict[str | None, Job]:
-    rows = job_rows(run.alias).filter(
-        parent_id=run.job.id, origin__in=[new.origin for new in jobs]
-    )
+    rows = job_rows(run.alias).filter(parent_id=run.job.id, origin__in=[new.origin for new in jobs])
     return {row.origin: row for row in rows}
 
 

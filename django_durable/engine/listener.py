@@ -117,9 +117,7 @@ class Listener:
         """Send a heartbeat, act on the answer; False if this worker was declared lost."""
         sent_at = machine_seconds()
         connection = self._connection
-        beat = (
-            self._send(connection) if connection is not None else self.writer.call(self._send)
-        )
+        beat = self._send(connection) if connection is not None else self.writer.call(self._send)
         if not beat.alive:
             self.lease.good_until = 0.0
             return False

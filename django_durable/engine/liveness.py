@@ -81,9 +81,7 @@ class Beat:
     cancelled: list[UUID]
 
 
-def heartbeat(
-    connection: Connection, *, worker_id: int, has_lock: bool, backlogged: bool
-) -> Beat:
+def heartbeat(connection: Connection, *, worker_id: int, has_lock: bool, backlogged: bool) -> Beat:
     """Renew a worker's lease; also brings the jobs whose cancelling was asked for."""
     params = {"worker_id": worker_id, "has_lock": has_lock, "backlogged": backlogged}
     row = fetch_one(connection, HEARTBEAT, params)

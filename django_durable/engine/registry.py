@@ -1,4 +1,4 @@
-"""The tasks this process knows, by path. A row's path is only ever looked up here, never imported."""
+"""The tasks this process knows, by path. A row's path is looked up here, never imported."""
 
 import difflib
 from collections.abc import Iterator

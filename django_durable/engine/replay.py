@@ -1,8 +1,8 @@
 """Which recorded checkpoint belongs to which call: identities, and the rules of a match.
 
 An identity is ``scope/name#n``: the n-th call of that name in its scope. The first call has no
-``#1``, calls of the task itself no scope, and a step with a key is ``name[key]``. Names are compared,
-never positions, so removed and reordered steps find their checkpoints.
+``#1``, calls of the task itself no scope, and a step with a key is ``name[key]``. Names are
+compared, never positions, so removed and reordered steps find their checkpoints.
 """
 
 from collections import Counter
@@ -24,8 +24,8 @@ _RESERVED = "/#[]"
 _ESCAPES = {ord(c): f"%{ord(c):02X}" for c in "%/#[]\x00"}
 
 
-class ReplayMismatch(DurableError):  # noqa: N818 (blocks a job, is never raised to user code)
-    """The code and the recorded checkpoints tell different stories; nobody can tell who is right."""
+class ReplayMismatch(DurableError):  # noqa: N818 (blocks a job, never reaches user code)
+    """The code and the recorded checkpoints differ, and nobody can tell which is right."""
 
     message = "expected {expected}; found {found}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
 
 
 def jobs(alias: str) -> JobQuerySet:
-    return cast("JobQuerySet", apps.get_model("durable", "Job").objects.using(alias))
+    return apps.get_model("durable", "Job").objects.using(alias)
 
 
 def checkpoints(alias: str) -> QuerySet[Checkpoint]:
-    return cast("Any", apps.get_model("durable", "Checkpoint"))._base_manager.using(alias)
+    return apps.get_model("durable", "Checkpoint")._base_manager.using(alias)
 
 
 def workers(alias: str) -> QuerySet[Worker]:
-    return cast("Any", apps.get_model("durable", "Worker"))._base_manager.using(alias)
+    return apps.get_model("durable", "Worker")._base_manager.using(alias)
 
 
 def new_worker(**columns: Any) -> Worker:
-    return cast("Worker", apps.get_model("durable", "Worker")(**columns))
+    return apps.get_model("durable", "Worker")(**columns)
 
 
 def stored_job(alias: str, **columns: Any) -> Job:
     """A job as the database holds it by now, without asking it again."""
-    job = cast("Job", apps.get_model("durable", "Job")(**columns))
+    job = apps.get_model("durable", "Job")(**columns)
     job._state.adding = False
     job._state.db = alias
     return job

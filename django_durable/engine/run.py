@@ -211,7 +211,7 @@ def active_step() -> ActiveStep | None:
 
 def mark_worker_process(*, on: bool = True) -> None:
     """From now on a durable call in a thread without a job is an error in this process."""
-    global _worker_process  # noqa: PLW0603 (a fact about the process)
+    global _worker_process
     _worker_process = on
 
 
@@ -236,14 +236,16 @@ def require_run(call: str) -> Run | None:
 
 
 def refuse_in_transaction(call: str) -> None:
-    """Raise StepInTransactionError if user code opened a transaction, on any database.
-
-    The transactions that Django's TestCase wraps around a test do not count.
-    """
+    """Raise StepInTransactionError if user code opened a transaction, on any database."""
     for connection in connections.all(initialized_only=True):
-        blocks = connection.atomic_blocks
-        if connection.in_atomic_block and not (blocks and blocks[-1]._from_testcase):
+        if has_user_transaction(connection):
             raise StepInTransactionError(call=call, alias=connection.alias)
+
+
+def has_user_transaction(connection: Any) -> bool:
+    """Whether a transaction is open that is not just the one TestCase wraps around a test."""
+    blocks = connection.atomic_blocks
+    return connection.in_atomic_block and not (blocks and blocks[-1]._from_testcase)
 
 
 def release_connections() -> None:

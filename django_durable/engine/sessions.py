@@ -1,9 +1,9 @@
 """A worker's database sessions: what each is for, how it is named, and when it is given back.
 
 Every session is named ``durable:<worker id>``, so that all can be ended if the worker is declared
-lost. Slots share Django's own connection pool, small when idle; the engine has three sessions of its
-own: one that claims and keeps house, one that writes durable points, one that listens, holds the
-lock and sends heartbeats.
+lost. Slots share Django's own connection pool, small when idle; the engine has three sessions of
+its own: one that claims and keeps house, one that writes durable points, one that listens, holds
+the lock and sends heartbeats.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def name_sessions(worker_id: int) -> None:
     """Name all sessions opened from now on; pooled ones of another name are closed when idle."""
     for alias in postgresql_aliases():
         connections.settings[alias]["OPTIONS"]["application_name"] = session_name(worker_id)
-        connections.create_connection(alias).close_pool()
+        pooled: Any = connections.create_connection(alias)
+        pooled.close_pool()
 
 
 def own_wrapper(alias: str) -> BaseDatabaseWrapper:

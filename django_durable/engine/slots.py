@@ -121,7 +121,7 @@ def _seconds_left(call: stepping.Call) -> float:
 
 
 def record_timeout(run: Run, call: stepping.Call) -> None:
-    """Record a step's timeout under the lease and give the job on: to its next try, or to replay."""
+    """Record a step's timeout under the lease and pass the job on: to a next try, or to replay."""
     error = stepping.timeout_error(call)
     stored = storable_error(error, call.rule.raises)
     delay = stepping.next_delay(call, error)

@@ -1,4 +1,4 @@
-"""The words for where a job, an attempt or a checkpoint stands. Free of models, so anybody may import."""
+"""The words for where a job, an attempt or a checkpoint stands, free of models."""
 
 from django.db.models import TextChoices
 from django.utils.translation import gettext_lazy

@@ -19,6 +19,7 @@ from django_durable.engine import instances
 from django_durable.engine.checkpoints import NewCheckpoint
 from django_durable.engine.clock import machine_seconds
 from django_durable.engine.codec import dump
+from django_durable.engine.rebuilding import rebuild_error, storable_error
 from django_durable.engine.replay import (
     FAILED,
     RETRYING,
@@ -29,7 +30,6 @@ from django_durable.engine.replay import (
     describe,
     keyed,
 )
-from django_durable.engine.rebuilding import rebuild_error, storable_error
 from django_durable.engine.run import (
     ActiveStep,
     Ending,
@@ -271,7 +271,7 @@ LONGEST_FINGERPRINT = 200
 
 
 def fingerprint_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-    """The arguments as canonical text, shortened with a digest; what cannot be stored is left out."""
+    """The arguments as canonical text, shortened by a digest; what cannot be stored is left out."""
     if not args and not kwargs:
         return ""
     parts = [canonical(value) for value in args]

@@ -40,9 +40,7 @@ _COLUMNS = (
 
 def promote_due(connection: Connection, *, limit: int) -> int:
     """Make up to ``limit`` due jobs ready and wake their queues; how many."""
-    row = fetch_one(
-        connection, PROMOTE_DUE, {"limit": limit, **get_settings().notify_parameters}
-    )
+    row = fetch_one(connection, PROMOTE_DUE, {"limit": limit, **get_settings().notify_parameters})
     assert row is not None  # an aggregate without grouping returns one row
     return int(row[0])
 

@@ -1,8 +1,8 @@
 """A worker process: claim, hand to slots, keep house, stop in good order.
 
 The main thread claims and keeps house; slots run jobs; a listener sends heartbeats. Whatever
-database error reaches the loop, it reconnects and goes on: its jobs are its own until another worker
-says otherwise, and then it registers anew.
+database error reaches the loop, it reconnects and goes on: its jobs are its own until another
+worker says otherwise, and then it registers anew.
 """
 
 from __future__ import annotations

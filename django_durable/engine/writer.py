@@ -1,8 +1,8 @@
 """Group commit: durable points of several slots share a statement; each slot waits for its own.
 
-No thread of its own. A slot that finds nobody writing becomes the leader and writes what is pending,
-its own included; those who came meanwhile wait, and one of them leads the next batch. A lone slot
-thus writes its own without a hand-over.
+No thread of its own. A slot that finds nobody writing becomes the leader and writes what is
+pending, its own included; those who came meanwhile wait, and one of them leads the next batch. A
+lone slot thus writes its own without a hand-over.
 
 A COMMIT whose answer was lost is repeated: every operation here is one idempotent statement under a
 lease, so the repeat finds its own row, or none. A bad row of a batch is written alone.
@@ -34,7 +34,7 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds between tries to reach the 
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One operation somebody waits for. The gate is a lock: released when it is done, or to lead."""
+    """One operation somebody waits for. Its gate is released when it is done, or to lead."""
 
     write: Callable[[Any, list[Any]], list[Any]]
     item: Any

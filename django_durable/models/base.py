@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from django.db import models
 from django.utils.translation import gettext_lazy
 
-
 if TYPE_CHECKING:
     _TextField = models.TextField[Any, Any]
 else:

@@ -17,7 +17,6 @@ from django_durable.engine.states import BLOCKED, DELAYED, FINISHED, JobState
 from django_durable.exceptions import JobStateError
 from django_durable.models.job_columns import JobColumns
 
-
 _DJANGO_STATUS = {state: state for state in ("RUNNING", "SUCCESSFUL", "FAILED")} | {
     "CANCELLED": "FAILED"
 }

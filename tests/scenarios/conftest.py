@@ -1,5 +1,6 @@
 """Fixtures of the stories."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,11 +23,9 @@ def gates(tmp_path: Path) -> Gates:
 
 
 @pytest.fixture
-def workers(
-    process_environment: dict[str, str], gates: Gates, tmp_path: Path
-) -> Iterator[Workers]:
+def workers(process_environment: dict[str, str], gates: Gates, tmp_path: Path) -> Iterator[Workers]:
     environment = process_environment | {"DURABLE_TEST_GATES": str(gates.folder)}
     started = Workers(environment, tmp_path)
     yield started
     started.end()
-    print(started.logs)
+    sys.stdout.write(started.logs)  # shown by pytest when a story fails

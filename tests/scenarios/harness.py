@@ -132,8 +132,6 @@ class Workers:
         return "\n".join(f"--- {p.log.name}\n{p.output}" for p in self._all)
 
 
-
-
 @dataclass
 class Gates:
     """Named points at which test tasks tell that they came by, and wait to be let through.

@@ -1,7 +1,7 @@
 """The statements that lock, return rows from an update, or are hot; one in each ``NAME.sql``.
 
-Each file has fixed table names and ``%(name)s`` parameters only, so it can be pasted into psql after
-setting them, and opens with what it does, takes, returns, locks, and which index it rides.
+Each file has fixed table names and ``%(name)s`` parameters only, so it can be pasted into psql
+after setting them, and opens with what it does, takes, returns, locks, and which index it rides.
 """
 
 from collections.abc import Mapping

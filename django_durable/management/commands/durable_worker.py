@@ -63,18 +63,43 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         defaults = get_settings()
         add = parser.add_argument
-        add("--queue", action="append", type=queue_name, metavar="NAME", dest="queues",
-            help="serve this queue; may be given several times (default: all)")
-        add("--slots", type=slots, default=16, metavar="N",
-            help="how many jobs to run at once (default: 16)")
-        add("--burst", action="store_true",
-            help="exit when nothing is ready any more")
-        add("--grace", type=seconds, default=timedelta(seconds=30), metavar="SECONDS",
-            help="how long running jobs may finish after the first signal (default: 30)")
-        add("--lease", type=lease, default=defaults.LEASE, metavar="SECONDS",
-            help="how long this worker counts as alive after a heartbeat (default: LEASE)")
-        add("--poll-interval", type=positive_seconds, default=defaults.POLL_INTERVAL,
-            metavar="SECONDS", help="how often to look for work (default: POLL_INTERVAL)")
+        add(
+            "--queue",
+            action="append",
+            type=queue_name,
+            metavar="NAME",
+            dest="queues",
+            help="serve this queue; may be given several times (default: all)",
+        )
+        add(
+            "--slots",
+            type=slots,
+            default=16,
+            metavar="N",
+            help="how many jobs to run at once (default: 16)",
+        )
+        add("--burst", action="store_true", help="exit when nothing is ready any more")
+        add(
+            "--grace",
+            type=seconds,
+            default=timedelta(seconds=30),
+            metavar="SECONDS",
+            help="how long running jobs may finish after the first signal (default: 30)",
+        )
+        add(
+            "--lease",
+            type=lease,
+            default=defaults.LEASE,
+            metavar="SECONDS",
+            help="how long this worker counts as alive after a heartbeat (default: LEASE)",
+        )
+        add(
+            "--poll-interval",
+            type=positive_seconds,
+            default=defaults.POLL_INTERVAL,
+            metavar="SECONDS",
+            help="how often to look for work (default: POLL_INTERVAL)",
+        )
         add("--no-listen", action="store_false", dest="listens",
             help="do without LISTEN/NOTIFY: poll only")  # fmt: skip
 
