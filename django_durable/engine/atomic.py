@@ -68,6 +68,7 @@ def repeat_transaction(
     """
     repeats = 0
     while True:
+        run.session = None
         try:
             return attempt()
         except (Suspension, Rollback):
@@ -77,16 +78,36 @@ def repeat_transaction(
             if committed is not None:
                 return committed
             repeats += is_repeatable(error)
-            died = is_connection_error(error) and connections[run.alias].connection is None
-            if not died and not (is_repeatable(error) and repeats <= REPEATS):
+            if not has_died(run, error) and not (is_repeatable(error) and repeats <= REPEATS):
                 raise
         run.check_may_start()
 
 
+def has_died(run: Run, error: BaseException) -> bool:
+    """Whether it is this transaction's own session that was lost, or could not be opened."""
+    is_closed = run.session is None or run.session.closed
+    return is_closed and is_connection_error(error)
+
+
+def begin(run: Run) -> Any:
+    """First thing in a transaction of the engine's; its connection.
+
+    Behind a pooler nobody can end the sessions of the dead: the server does, after a lease.
+    """
+    connection = connections[run.alias]
+    run.session = connection.connection
+    if run.session_timeout is not None:
+        milliseconds = int(run.session_timeout * 1000)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "set local idle_in_transaction_session_timeout = %s", [f"{milliseconds}ms"]
+            )
+    return connection
+
+
 def _try(call: Call, body: Callable[[], Any]) -> tuple[Recorded, bool]:
-    connection = connections[call.run.alias]
     with transaction.atomic(using=call.run.alias):
-        limit_idle_time(connection, call.run.session_timeout)
+        connection = begin(call.run)
         value = body()
         close(call)
         checkpoint = call.checkpoint(SUCCESSFUL, value=encode_value(call, value))
@@ -105,16 +126,6 @@ def save_in_transaction(connection: Any, checkpoint: NewCheckpoint) -> bool:
             raise LeaseLost
         raise Adopted(record, cancelled=saved.cancelled)
     return saved.cancelled
-
-
-def limit_idle_time(connection: Any, seconds: float | None) -> None:
-    """Behind a pooler nobody can end the sessions of the dead: the server does, after a lease."""
-    if seconds is None:
-        return
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "set local idle_in_transaction_session_timeout = %s", [f"{int(seconds * 1000)}ms"]
-        )
 
 
 def _find_committed(call: Call, error: BaseException) -> tuple[Recorded, bool] | None:

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from asgiref.sync import async_to_sync
 from django.core.cache import caches
-from django.db import connections, reset_queries, transaction
+from django.db import reset_queries, transaction
 from django.utils import timezone, translation
 
 from django_durable.conf import get_settings
@@ -25,7 +25,7 @@ from django_durable.engine import instances
 from django_durable.engine.atomic import (
     LeaseLost,
     Rollback,
-    limit_idle_time,
+    begin,
     repeat_transaction,
     say_committed,
 )
@@ -162,9 +162,8 @@ def call_in_transaction(run: Run, args: list[Any], kwargs: dict[str, Any]) -> No
 
 
 def try_in_transaction(run: Run, args: list[Any], kwargs: dict[str, Any]) -> Written:
-    connection = connections[run.alias]
     with transaction.atomic(using=run.alias):
-        limit_idle_time(connection, run.session_timeout)
+        connection = begin(run)
         outcome = decide_success(run, run.task.func(*args, **kwargs))
         (written,) = finish_jobs(connection, [outcome])
         if written is None:

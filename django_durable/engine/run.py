@@ -91,6 +91,7 @@ class Run:
     """One run, from claim to outcome. Made by the executor, used by durable calls.
 
     ``session_timeout`` (seconds) bounds idle transactions where sessions cannot be ended by others.
+    ``session`` is the one of the transaction under way.
     ``begin_timed`` tells the worker of a step with a timeout, ``after_save`` tests of a checkpoint.
     """
 
@@ -107,6 +108,7 @@ class Run:
     cancel_requested: bool = False
     ending: Ending | None = None
     timed_step: Any = None
+    session: Any = None
     begun_at: float = field(default_factory=machine_seconds)
 
     def now(self) -> datetime:

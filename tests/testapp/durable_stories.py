@@ -1,18 +1,37 @@
 """Tasks of the stories in tests/scenarios: they stop at gates, where the test kills their worker."""
 
-from django_durable import step, task
+import asyncio
+import os
+import signal
+from datetime import timedelta
+
+from django.db import transaction
+
+from django_durable import (
+    RetryPolicy,
+    current_job,
+    current_step,
+    enqueue,
+    step,
+    task,
+)
+from django_durable.exceptions import StepTimeoutError
 from tests.scenarios.harness import note, pass_gate
-from tests.testapp.models import Charge
+from tests.testapp.models import Account, Charge
+
+
+def charged(ref: str) -> int:
+    return Charge.objects.create(order_ref=ref).pk
 
 
 @step
 def first(ref: str) -> int:
-    return Charge.objects.create(order_ref=f"{ref}:first").pk
+    return charged(f"{ref}:first")
 
 
 @step
 def second(ref: str) -> int:
-    return Charge.objects.create(order_ref=f"{ref}:second").pk
+    return charged(f"{ref}:second")
 
 
 @task(path="stories.two_steps")
@@ -27,3 +46,153 @@ def two_steps(ref: str) -> list[int]:
 def quick(ref: str) -> str:
     note(f"quick-{ref}")
     return ref
+
+
+@task(path="stories.quick_async")
+async def quick_async(ref: str) -> str:
+    await charge_async(ref)
+    return ref
+
+
+@step
+async def charge_async(ref: str) -> int:
+    return (await Charge.objects.acreate(order_ref=ref)).pk
+
+
+@step
+def effect_then_gate(ref: str) -> str:
+    """Its effect is outside any transaction of the engine's, then it stops."""
+    key = current_step().idempotency_key
+    charged(f"{ref}:{key}")
+    pass_gate(f"inside-{ref}")
+    return key
+
+
+@task(path="stories.inside_plain")
+def inside_plain(ref: str) -> str:
+    return effect_then_gate(ref)
+
+
+@step(at_most_once=True)
+def letter(ref: str) -> str:
+    charged(f"{ref}:letter")
+    pass_gate(f"inside-{ref}")
+    return "sent"
+
+
+@task(path="stories.inside_at_most_once")
+def inside_at_most_once(ref: str) -> str:
+    return letter(ref)
+
+
+@step(atomic=True)
+def reserve(ref: str) -> int:
+    pass_gate(f"begun-{ref}")
+    pk = charged(f"{ref}:reserved")
+    pass_gate(f"written-{ref}")
+    return pk
+
+
+@task(path="stories.inside_atomic")
+def inside_atomic(ref: str) -> int:
+    pk = reserve(ref)
+    pass_gate(f"after-{ref}")
+    return pk
+
+
+@task(path="stories.atomic_task", atomic=True)
+def atomic_task(ref: str) -> int:
+    pk = charged(f"{ref}:atomic")
+    pass_gate(f"written-{ref}")
+    return pk
+
+
+@step(atomic=True)
+def debit(name: str) -> int:
+    account = Account.objects.select_for_update().get(name=name)
+    account.balance -= 1
+    account.save()
+    pass_gate(f"debited-{name}")
+    return account.balance
+
+
+@task(path="stories.debit_account")
+def debit_account(name: str) -> int:
+    return debit(name)
+
+
+@task(path="stories.parent")
+def parent(ref: str) -> str:
+    """Enqueues between its steps, then stops."""
+    first(ref)
+    child = enqueue(quick, f"{ref}-child")
+    pass_gate(f"enqueued-{ref}")
+    second(ref)
+    return str(child.pk)
+
+
+@task(path="stories.killer")
+def killer(ref: str) -> None:
+    note(f"killer-{ref}")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task(path="stories.gated")
+def gated(ref: str) -> str:
+    """A long body without steps."""
+    pass_gate(f"body-{ref}")
+    return ref
+
+
+@step(timeout=timedelta(seconds=0.5))
+def slow(ref: str) -> str:
+    pass_gate(f"slow-{ref}")
+    return "late"
+
+
+@task(path="stories.times_out")
+def times_out(ref: str) -> str:
+    try:
+        return slow(ref)
+    except StepTimeoutError as error:
+        return f"given up: {error.step}"
+
+
+@step(retry=RetryPolicy(max_attempts=3, initial_delay=timedelta(seconds=0.2), jitter=False))
+def flaky(ref: str) -> int:
+    note(f"try-{ref}")
+    if current_step().attempt < 3:
+        raise ConnectionError("not yet")
+    return current_step().attempt
+
+
+@task(path="stories.retries")
+def retries(ref: str) -> int:
+    return flaky(ref)
+
+
+@task(path="stories.steps_in_a_row")
+def steps_in_a_row(ref: str, count: int) -> int:
+    for _ in range(count):
+        row_step(ref)
+    return count
+
+
+@step(atomic=True)
+def row_step(ref: str) -> int:
+    return charged(ref)
+
+
+@task(path="stories.waits_forever")
+async def waits_forever(ref: str) -> None:
+    note(f"waiting-{ref}")
+    await asyncio.Event().wait()
+
+
+@task(path="stories.reports_attempt")
+def reports_attempt(ref: str) -> int:
+    job = current_job()
+    assert job is not None
+    with transaction.atomic():
+        charged(f"{ref}:{job.attempt}")
+    return job.attempt

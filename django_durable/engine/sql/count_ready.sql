@@ -1,0 +1,30 @@
+-- Does:    counts each queue's ready jobs and finds the oldest, reading a bounded number of rows.
+-- Takes:   queues: their names; limit: how many rows to read of each.
+-- Returns: a row for each queue that has any: queue_name, jobs (at most limit), suspects among them,
+--          and when the oldest became due, whatever its priority.
+-- Locks:   nothing.
+-- Index:   job_claim: the head of each queue, then one entry for each priority there is.
+select queue.name, head.jobs, head.suspects, oldest.due_at
+from unnest(%(queues)s::text[]) as queue (name)
+-- the first jobs in the order of claiming; suspects pile up there, since they wait to be alone
+cross join lateral (
+    select count(*) as jobs, count(*) filter (where lost_count >= 2) as suspects
+    from (
+        select lost_count from durable_job
+        where state = 'READY' and queue_name = queue.name
+        order by priority desc, due_at, id
+        limit %(limit)s
+    ) as first
+) as head
+-- within a priority the index is in order of age
+cross join lateral (
+    select min(first.due_at) as due_at
+    from generate_series(-100, 100) as level (priority)
+    cross join lateral (
+        select due_at from durable_job as job
+        where state = 'READY' and queue_name = queue.name and job.priority = level.priority
+        order by due_at
+        limit 1
+    ) as first
+) as oldest
+where head.jobs > 0

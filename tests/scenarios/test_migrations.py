@@ -1,0 +1,55 @@
+"""Deploying: migrations from several hosts at once, workers before and after."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from urllib.parse import quote, urlsplit
+
+import pytest
+from django.db import connection
+
+from tests.scenarios.harness import Workers
+
+
+@pytest.fixture
+def empty_database(process_environment: dict[str, str]) -> Iterator[dict[str, str]]:
+    """The environment of a database without any table."""
+    name = f"{connection.settings_dict['NAME']}_empty"
+    quoted = connection.ops.quote_name(name)
+    with connection.cursor() as cursor:
+        cursor.execute(f"drop database if exists {quoted} with (force)")
+        cursor.execute(f"create database {quoted}")
+    url = urlsplit(process_environment["DATABASE_URL"])
+    yield process_environment | {
+        "DATABASE_URL": url._replace(path=f"/{quote(name, safe='')}").geturl()
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(f"drop database {quoted} with (force)")
+
+
+def test_several_hosts_may_migrate_at_once(empty_database: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "django", "migrate", "--no-input"]
+
+    hosts = [
+        subprocess.Popen(
+            command, env=empty_database, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        for _ in range(3)
+    ]
+    outputs = [host.communicate(timeout=60)[0].decode() for host in hosts]
+
+    assert [host.returncode for host in hosts] == [0, 0, 0], "\n".join(outputs)
+    check = subprocess.run(
+        [*command, "--check"], env=empty_database, capture_output=True, check=False
+    )
+    assert check.returncode == 0
+
+
+def test_a_worker_refuses_an_unmigrated_database(
+    workers: Workers, empty_database: dict[str, str]
+) -> None:
+    worker = workers.start(DATABASE_URL=empty_database["DATABASE_URL"])
+
+    assert worker.exit_code() == 1
+    assert "lacks migrations (0001_initial)" in worker.output
+    assert "manage.py migrate" in worker.output
