@@ -80,7 +80,10 @@ class Job(JobColumns):
             models.Index(
                 fields=["due_at"], name="job_due", condition=Q(state__in=["SCHEDULED", "WAITING"])
             ),
-            models.Index(fields=["worker_id"], name="job_running", condition=Q(state="RUNNING")),
+            # By worker, not by state: a fence that names the state must never be tempted by it.
+            models.Index(
+                fields=["worker_id"], name="job_running", condition=Q(worker_id__isnull=False)
+            ),
             models.Index(
                 fields=["state", "finished_at"],
                 name="job_finished",

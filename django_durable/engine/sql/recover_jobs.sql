@@ -11,7 +11,7 @@ stranded as materialized (
     select job.id, job.lease_token, worker.stopping_at is not null as was_stopping
     from durable_job as job
     left join durable_worker as worker on worker.id = job.worker_id
-    where job.state = 'RUNNING'
+    where job.worker_id is not null
         and (worker.id is null or worker.lost_at is not null or worker.stopped_at is not null)
 ),
 held as (
