@@ -218,8 +218,8 @@ def _connection() -> Any:
     return connections[get_settings().DATABASE]
 
 
-def _id_of(job: Job | UUID | str) -> UUID:
-    return intake.parse_id(job if isinstance(job, UUID | str) else job.pk)
+def _id_of(job: Any) -> UUID:
+    return intake.parse_id(getattr(job, "pk", job))
 
 
 def _one(job: Job | UUID | str, found: list[outcomes.Changed]) -> list[outcomes.Changed]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,6 +25,7 @@ from django_durable.engine.instances import storable
 
 LONGEST_TEXT = 20_000
 """Characters of one value or traceback on a page."""
+LONGEST_LINE = 100
 EMPTY = "-"
 
 
@@ -36,8 +38,10 @@ def duration(delta: timedelta) -> str:
     seconds = max(delta.total_seconds(), 0.0)
     if seconds < 1:
         return gettext("%(ms)d ms") % {"ms": seconds * 1000}
-    if seconds < 60:
+    if seconds < 10:
         return gettext("%(s).1f s") % {"s": seconds}
+    if seconds < 60:
+        return gettext("%(s)d s") % {"s": seconds}
     minutes, s = divmod(int(seconds), 60)
     if minutes < 60:
         return gettext("%(min)d min %(s)d s") % {"min": minutes, "s": s}
@@ -60,9 +64,7 @@ def clock_time(value: datetime) -> str:
     return date_format(localtime(value), "Y-m-d H:i:s")
 
 
-def moment(value: datetime | None, now: datetime) -> SafeString | str:
-    if value is None:
-        return EMPTY
+def moment(value: datetime, now: datetime) -> SafeString:
     return format_html(
         '<time datetime="{}">{}</time> <span class="durable-quiet">{}</span>',
         value.isoformat(),
@@ -71,27 +73,40 @@ def moment(value: datetime | None, now: datetime) -> SafeString | str:
     )
 
 
+def times(row: Any, labels: Mapping[str, object]) -> SafeString:
+    """A table of the times of a row, by column, without those that have not come."""
+    found = [(label, getattr(row, column)) for column, label in labels.items()]
+    lines = [(label, moment(value, row.now)) for label, value in found if value is not None]
+    body = format_html_join("", "<tr><th>{}</th><td>{}</td></tr>", lines)
+    return format_html('<table class="durable-times">{}</table>', body)
+
+
 def age(value: datetime, now: datetime) -> SafeString:
     """How long ago; the time itself on hovering."""
-    return format_html('<span title="{}">{}</span>', clock_time(value), duration(now - value))
+    return format_html(
+        '<span class="durable-age" title="{}">{}</span>', clock_time(value), duration(now - value)
+    )
 
 
 # --- encoded texts
 
 
 def pretty(text: str) -> str:
-    """An encoded value, indented. Nothing is decoded: a model instance stays label and key."""
+    """An encoded value, indented if it is long. A model instance stays label and key."""
     try:
-        shown = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+        value = json.loads(text)
+        shown = json.dumps(value, ensure_ascii=False)
+        if len(shown) > LONGEST_LINE:
+            shown = json.dumps(value, indent=2, ensure_ascii=False)
     except (ValueError, RecursionError):  # too many digits, or nested too deep, to be read here
         shown = text
     return storable(shown)
 
 
 def shorten(text: str, longest: int = LONGEST_TEXT, size: int | None = None) -> str:
-    """The beginning of a text, saying how long it is in all."""
+    """The beginning of a text, saying how long it is in all: ``size``, if this is not all of it."""
     size = len(text) if size is None else size
-    if size <= longest:
+    if size <= longest and size == len(text):
         return text
     note = ngettext("(%(size)d character in all)", "(%(size)d characters in all)", size)
     return f"{text[:longest]} … {note % {'size': size}}"
@@ -102,6 +117,21 @@ def block(text: str | None) -> SafeString | str:
     if text is None:
         return EMPTY
     return format_html('<pre class="durable-text">{}</pre>', shorten(text))
+
+
+def one_line(text: str, longest: int = LONGEST_LINE) -> str:
+    """The first line of a text, cut where it is too long."""
+    text = text.strip()
+    first = text.partition("\n")[0]
+    return first if first == text and len(first) <= longest else f"{first[: longest - 1]}…"
+
+
+def fold(summary: str, text: str) -> SafeString:
+    """A text to open, under a line of summary; one that is no longer than that, as it is."""
+    line = one_line(summary)
+    if line == text:
+        return format_html("<code>{}</code>", line)
+    return format_html("<details><summary>{}</summary>{}</details>", line, block(text))
 
 
 def encoded(text: str | None) -> SafeString | str:
@@ -129,10 +159,11 @@ class ErrorText:
 
     def as_block(self) -> SafeString:
         summary = shorten(self.summary, 2000)
-        return format_html('<p class="durable-error">{}</p>{}', summary, self.trace())
+        trace = block(self.traceback) if self.traceback else ""
+        return format_html('<p class="durable-error">{}</p>{}', summary, trace)
 
-    def trace(self) -> SafeString | str:
-        return block(self.traceback) if self.traceback else ""
+    def folded(self) -> SafeString:
+        return fold(self.summary, self.traceback or self.summary)
 
 
 _HEAD = re.compile(r'\{"type": ?("[^"\\]*"), ?"message": ?"((?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u])*)')
@@ -145,6 +176,12 @@ def summary_of_head(head: str) -> str:
         return storable(head)
     kind, message = json.loads(found[1]), json.loads(f'"{found[2]}"', strict=False)
     return storable(f"{kind}: {message}" if message else kind)
+
+
+def short_summary_of_head(head: str) -> str:
+    """The same with the bare name of the class."""
+    path, colon, message = summary_of_head(head).partition(": ")
+    return f"{path.rpartition('.')[2]}{colon}{message}"
 
 
 # --- links
@@ -166,10 +203,3 @@ def list_link(site: AdminSite, model: type[Model], text: object, **filters: Any)
     name = f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist"
     url = reverse(name, current_app=site.name)
     return format_html('<a href="{}?{}">{}</a>', url, urlencode(filters), text)
-
-
-def table(rows: list[tuple[object, object]]) -> SafeString:
-    """Labels and values, without those that have none."""
-    cells = [row for row in rows if row[1] not in (None, EMPTY)]
-    body = format_html_join("", "<tr><th>{}</th><td>{}</td></tr>", cells)
-    return format_html('<table class="durable-facts">{}</table>', body)

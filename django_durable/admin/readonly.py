@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
@@ -32,7 +32,7 @@ class BoundedPaginator(_Paginator):
     object_list: QuerySet[Any]
 
     @cached_property
-    def count(self) -> int:  # type: ignore[override]  # Django's is a cached_property as well
+    def count(self) -> int:
         return min(self._bounded, MOST_COUNTED)
 
     @property
@@ -55,10 +55,10 @@ class BoundedChangeList(ChangeList):
         return self.paginator.is_cut
 
     @property
-    def shown(self) -> BoundedChangeList:
+    def shown(self) -> Any:
         """The same list with the count as people read it: ``10000+``."""
-        shown = copy(self)
-        shown.result_count = f"{self.result_count}+"  # type: ignore[assignment]  # for display only
+        shown: Any = copy(self)
+        shown.result_count = f"{self.result_count}+"
         return shown
 
     @property
@@ -72,9 +72,9 @@ class BoundedChangeList(ChangeList):
 class ReadOnlyAdmin(_ModelAdmin):
     """Shows the rows of one model, from the jobs' database. Nothing is added, edited or deleted."""
 
-    actions_selection_counter = True
+    list_filter: ClassVar[Any] = ()
     list_per_page = 100
-    ordering = ("-pk",)
+    ordering: ClassVar[Any] = ("-pk",)
     paginator = BoundedPaginator
     show_facets = admin.ShowFacets.NEVER
     show_full_result_count = False

@@ -80,6 +80,7 @@ def repeat_transaction(
             repeats += is_repeatable(error)
             if not has_died(run, error) and not (is_repeatable(error) and repeats <= REPEATS):
                 raise
+        run.check()
         run.check_may_start()
 
 

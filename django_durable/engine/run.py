@@ -158,23 +158,27 @@ class Run:
                 connection.close()
             self.check_lease()
 
-    def save(self, checkpoint: NewCheckpoint) -> Recorded:
-        """Save a checkpoint; what now stands there, which may be an earlier save of the same."""
+    def save(self, checkpoint: NewCheckpoint, *, obeys_cancel: bool = True) -> Recorded:
+        """Save a checkpoint; what now stands there, which may be an earlier save of the same.
+
+        Brings a request to cancel, too, and obeys it unless this is only the start of a step.
+        """
         saved = self.writer.save(checkpoint)
         if not saved.held:
             self.stop(Ending(stop=Stop.LEASE_LOST))
         record = checkpoint.as_recorded() if saved.saved else self.read(checkpoint.identity)
         if record is None:
             self.stop(Ending(stop=Stop.LEASE_LOST))
-        self.settle(record, cancelled=saved.cancelled)
+        self.settle(record, cancelled=saved.cancelled, obeys_cancel=obeys_cancel)
         return record
 
-    def settle(self, record: Recorded, *, cancelled: bool) -> None:
+    def settle(self, record: Recorded, *, cancelled: bool, obeys_cancel: bool = True) -> None:
         """Take a committed checkpoint into the history, then obey a request to cancel."""
         self.history.add(record)
         self.after_save(record.identity)
-        self.cancel_requested = self.cancel_requested or cancelled
-        self.check()
+        if obeys_cancel:
+            self.cancel_requested = self.cancel_requested or cancelled
+            self.check()
 
     def read(self, identity: str) -> Recorded | None:
         job_id: UUID = self.job.id

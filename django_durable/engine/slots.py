@@ -73,6 +73,7 @@ class Slots:
                 logger.exception("Job %s: its run broke down.", run.job.id)
             if run.ending is not None and run.ending.stop is Stop.GIVEN_UP:
                 return
+            drop_open_transactions()
             self._forget(run)
 
     def _forget(self, run: Run) -> None:
@@ -109,6 +110,15 @@ class Slots:
         )  # fmt: skip
         self._start_thread()
         self._forget(run)
+
+
+def drop_open_transactions() -> None:
+    """Leave no transaction of a body's to the next one: the connection goes with it."""
+    for wrapper in connections.all(initialized_only=True):
+        if wrapper.in_atomic_block:
+            logger.error("A job left a transaction open on %r; it is rolled back.", wrapper.alias)
+            wrapper.close()
+            del connections[wrapper.alias]
 
 
 def _key(run: Run) -> tuple[UUID, int]:

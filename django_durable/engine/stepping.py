@@ -159,7 +159,8 @@ def prepare(call: Call) -> Recorded | None:
     if call.rule.kind == "at_most_once":
         if call.earlier is not None and call.earlier.state == STARTED:
             return run.save(call.checkpoint(FAILED, error=_interrupted(call)))
-        run.save(call.checkpoint(STARTED))
+        run.check_may_start()
+        run.save(call.checkpoint(STARTED), obeys_cancel=False)
     if call.rule.kind != "atomic":
         release_connections()
     run.check_may_start()

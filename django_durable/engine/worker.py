@@ -8,12 +8,8 @@ worker says otherwise, and then it registers anew.
 from __future__ import annotations
 
 import logging
-import os
 import signal
-import socket
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -23,12 +19,11 @@ from django.db import connections, transaction
 from django_durable.conf import get_settings
 from django_durable.engine import boot, claims, liveness, registry, sessions, waits
 from django_durable.engine.checkpoints import load_checkpoints
-from django_durable.engine.claiming import Claimer
 from django_durable.engine.clock import machine_seconds
 from django_durable.engine.executor import outcome_of
 from django_durable.engine.faults import DATABASE_ERRORS
-from django_durable.engine.listener import Hooks, Lease, Listener
-from django_durable.engine.maintenance import Maintenance
+from django_durable.engine.listener import Hooks
+from django_durable.engine.membership import Membership, WorkerOptions, join
 from django_durable.engine.outcomes import finish_jobs
 from django_durable.engine.replay import History, Recorded
 from django_durable.engine.run import Ending, Run, Stop, mark_worker_process
@@ -47,19 +42,6 @@ RECONCILE_SECONDS = 60.0
 OUTAGE_SECONDS = 0.5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerOptions:
-    """What a worker is told. Empty ``queues``: all it meets."""
-
-    queues: Sequence[str] = ()
-    slots: int = 16
-    burst: bool = False
-    grace: timedelta = timedelta(seconds=30)
-    lease: timedelta = timedelta(seconds=15)
-    poll_interval: timedelta = timedelta(seconds=1)
-    listens: bool = True
-
-
 @dataclass(eq=False)
 class Worker:
     """One boot of a worker process."""
@@ -68,10 +50,7 @@ class Worker:
     alias: str = field(default_factory=lambda: get_settings().DATABASE)
     slots: Slots = field(init=False)
     writer: GroupWriter = field(init=False)
-    lease: Lease = field(init=False)
-    listener: Listener = field(init=False)
-    claimer: Claimer = field(init=False)
-    maintenance: Maintenance = field(init=False)
+    member: Membership = field(init=False)
     _wakeups: SimpleQueue[str | None] = field(default_factory=SimpleQueue)
     _stop_signals: int = 0
     _is_lost: bool = False
@@ -98,11 +77,11 @@ class Worker:
 
     def _tick(self) -> None:
         if self._is_lost:
-            self._register()
+            self._join()
         if self._must_reconcile or machine_seconds() >= self._next_reconcile:
             self._reconcile()
         self.slots.give_up_late()
-        self.maintenance.run_due()
+        self.member.maintenance.run_due()
         self._claim()
 
     def stop(self, *_: Any) -> None:
@@ -111,7 +90,7 @@ class Worker:
         self._wakeups.put(None)
 
     def _is_over(self) -> bool:
-        is_empty = self.options.burst and self.claimer.found_nothing and not self.slots.runs
+        is_empty = self.options.burst and self.member.claimer.found_nothing and not self.slots.runs
         return bool(self._stop_signals) or is_empty or self._is_worn_out
 
     @property
@@ -131,82 +110,40 @@ class Worker:
         boot.check_tasks()
         self.writer = GroupWriter(lambda: sessions.connect(self.alias))
         self.slots = Slots(self.options.slots, freed=self._wake)
-        self._register()
+        self._join()
         self._is_pooled = self.writer.call(sessions.is_pooled)
         self.slots.start()
-        code = self.claimer.claimant.code_version
-        waits.wake_blocked(connections[self.alias], code_version=code)
+        waits.wake_blocked(connections[self.alias], code_version=self.member.code_version)
         boot.announce(
-            worker_id=self.claimer.claimant.worker_id,
+            worker_id=self.member.worker_id,
             alias=self.alias,
             queues=self.options.queues,
             slots=self.options.slots,
-            code=code,
+            code=self.member.code_version,
         )
 
-    def _register(self) -> None:
-        """Become a worker under a new id: at the start, and after having been declared lost."""
+    def _join(self) -> None:
+        """Register: at the start, and anew after having been declared lost."""
         if self._is_lost:
-            self.listener.stop()
             logger.warning("This worker was declared lost; its jobs are others'. Registering anew.")
-        code = boot.code_version()
-        worker_id = liveness.register_worker(self.alias, self._registration(code))
-        self._open_sessions(worker_id)
-        self.claimer = Claimer(
-            claimant=claims.Claimant(
-                worker_id=worker_id,
-                alias=self.alias,
-                task_paths=registry.known_paths(),
-                code_version=code,
-                max_lost=get_settings().MAX_LOST,
-            ),
+            self.member.end()
+        self.member = join(
+            self.options,
+            self.alias,
             slots=self.slots,
-            listener=self.listener,
-            queues=self.options.queues,
+            writer=self.writer,
+            hooks=Hooks(woken=self._wakeups.put, cancelled=self._cancel, lost=self._note_lost),
+            wake=self._wake,
         )
         self._is_lost = False
         self._next_reconcile = machine_seconds() + RECONCILE_SECONDS
-
-    def _registration(self, code: str) -> liveness.Registration:
-        return liveness.Registration(
-            hostname=socket.gethostname(),
-            pid=os.getpid(),
-            queues=self.options.queues,
-            slots=self.options.slots,
-            code_version=code,
-            lease=self.options.lease,
-        )
-
-    def _open_sessions(self, worker_id: int) -> None:
-        """Open the engine's own sessions, under this worker's name."""
-        sessions.name_sessions(worker_id)
-        connections[self.alias].close()
-        sessions.use_own_connection(self.alias)
-        self.writer.reconnect()
-        self.maintenance = Maintenance(
-            connection=connections[self.alias],
-            worker_id=worker_id,
-            lease=self.options.lease,
-            poll_interval=self.options.poll_interval,
-            woken=self._wake,
-        )
-        self.lease = Lease(self.options.lease)
-        self.listener = Listener(
-            worker_id=worker_id,
-            lease=self.lease,
-            alias=get_settings().DIRECT_DATABASE or self.alias,
-            writer=self.writer,
-            listens=self.options.listens,
-            hooks=Hooks(woken=self._wakeups.put, cancelled=self._cancel, lost=self._note_lost),
-        )
-        self.listener.start()
 
     # --- working
 
     def _claim(self) -> None:
         """Claim, and put what was claimed into slots."""
         try:
-            jobs = self.claimer.claim()
+            jobs = self.member.claimer.claim()
             records = load_checkpoints(self.alias, [j.pk for j in jobs if j.lease_token > 1])
         except claims.WorkerLost:
             self._note_lost()
@@ -216,8 +153,8 @@ class Worker:
             raise
         for job in jobs:
             self.slots.put(self._make_run(job, records.get(job.pk, [])))
-        if self.claimer.must_look_again:
-            self.claimer.must_look_again = False
+        if self.member.claimer.must_look_again:
+            self.member.claimer.must_look_again = False
             self._wake()
 
     def _make_run(self, job: Job, records: list[Recorded]) -> Run:
@@ -227,7 +164,7 @@ class Worker:
             alias=self.alias,
             history=History(records, allowed_steps=job.allowed_steps),
             writer=self.writer,
-            lease_is_fresh=self.lease.is_fresh,
+            lease_is_fresh=self.member.lease.is_fresh,
             session_timeout=self.options.lease.total_seconds() if self._is_pooled else None,
         )
 
@@ -236,7 +173,7 @@ class Worker:
         with transaction.atomic(using=self.alias):
             released = claims.release_unknown_jobs(
                 connections[self.alias],
-                worker_id=self.claimer.claimant.worker_id,
+                worker_id=self.member.worker_id,
                 known=self.slots.known_claims(),
             )
         if released:
@@ -247,7 +184,7 @@ class Worker:
     def _survive(self, error: BaseException) -> None:
         logger.warning("The worker's loop met a database error and goes on: %s", error)
         connections[self.alias].close()
-        self.maintenance.distrust()
+        self.member.maintenance.distrust()
         self._wait(OUTAGE_SECONDS)
 
     def _cancel(self, job_ids: list[UUID]) -> None:
@@ -257,7 +194,7 @@ class Worker:
 
     def _note_lost(self) -> None:
         """Declared lost: what runs here is others' by now and must not begin anything more."""
-        self.lease.good_until = 0.0
+        self.member.lease.good_until = 0.0
         for run in self.slots.runs:
             run.ending = run.ending or Ending(stop=Stop.LEASE_LOST)
         self._is_lost = True
@@ -270,7 +207,7 @@ class Worker:
 
     def _seconds_to_next(self) -> float:
         timeout = self.slots.seconds_to_timeout()
-        chores = self.maintenance.seconds_to_next()
+        chores = self.member.maintenance.seconds_to_next()
         return chores if timeout is None else min(chores, timeout)
 
     def _wait(self, seconds: float) -> bool:
@@ -285,7 +222,7 @@ class Worker:
         except Empty:
             woken = [None]
         if None not in woken:
-            self.claimer.woken_queues.update(name for name in woken if name is not None)
+            self.member.claimer.woken_queues.update(name for name in woken if name is not None)
         return bool(self._stop_signals)
 
     # --- stopping
@@ -293,14 +230,14 @@ class Worker:
     def _end(self) -> int:
         """Let jobs finish for the time of grace, hand the rest back, and leave."""
         until = machine_seconds() + self.options.grace.total_seconds()
-        worker_id = self.claimer.claimant.worker_id
+        worker_id = self.member.worker_id
         try:
             liveness.mark_stopping(self.alias, worker_id)
             while self.slots.runs and self._stop_signals < 2 and machine_seconds() < until:
                 self.slots.give_up_late()
                 self._wait(min(0.5, max(0.0, until - machine_seconds())))
             self._hand_back()
-            self.listener.stop()
+            self.member.end()
             liveness.mark_stopped(self.alias, worker_id)
         except DATABASE_ERRORS as error:
             logger.error("Stopped without the database; others will recover its jobs: %s", error)

@@ -16,7 +16,7 @@ scanned as (
     union all
     (
         select 'running', state, queue_name, wait_kind, lost_count from durable_job
-        where state = 'RUNNING'
+        where worker_id is not null
         limit %(limit)s
     )
     union all

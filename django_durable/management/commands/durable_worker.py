@@ -13,8 +13,9 @@ from django.core.management.base import BaseCommand, CommandError
 
 from django_durable.conf import SHORTEST_LEASE, get_settings
 from django_durable.engine.boot import NotReadyError
+from django_durable.engine.membership import WorkerOptions
 from django_durable.engine.options import check_queue_name
-from django_durable.engine.worker import Worker, WorkerOptions
+from django_durable.engine.worker import Worker
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 

@@ -1,0 +1,316 @@
+"""Jobs: the list, the page of one, and the verbs."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
+from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import BadRequest
+from django.db import connections, transaction
+from django.db.models import OuterRef, QuerySet, Subquery, TextField, Value
+from django.db.models.functions import Cast, Concat, Left
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext, gettext_lazy
+
+from django_durable.admin import details, display, verbs
+from django_durable.admin.filters import (
+    EnqueuedFilter,
+    ParentFilter,
+    QueueFilter,
+    StateFilter,
+    SubjectFilter,
+    TaskFilter,
+)
+from django_durable.admin.readonly import BoundedChangeList, ReadOnlyAdmin
+from django_durable.admin.search import find_jobs
+from django_durable.admin.wording import explain, is_unknown, note
+from django_durable.conf import get_settings
+from django_durable.engine.clock import StatementTimestamp
+from django_durable.models import BLOCKED, Job, JobState, Worker
+
+HEAD = 600
+"""Characters of an error that the list reads: its type and the beginning of its message."""
+_OPTIONAL = {
+    "worker": "worker_id",
+    "subject": "subject_type",
+    "parent": "parent_id",
+    "forked_from": "forked_from_id",
+    "shown_return_value": "encoded_return_value",
+    "shown_error": "error",
+}
+"""Lines of the page that are there only if a column is filled."""
+_TIMES = {
+    "enqueued_at": gettext_lazy("Enqueued"),
+    "run_after": gettext_lazy("Not before"),
+    "due_at": gettext_lazy("Due"),
+    "started_at": gettext_lazy("First begun"),
+    "claimed_at": gettext_lazy("Last claimed"),
+    "cancel_requested_at": gettext_lazy("Cancelling asked for"),
+    "deadline_at": gettext_lazy("Deadline"),
+    "finished_at": gettext_lazy("Finished"),
+}
+
+
+class JobChangeList(BoundedChangeList):
+    """Leaves the large columns in the database."""
+
+    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
+        worker = Worker.objects.using(get_settings().DATABASE).filter(pk=OuterRef("worker_id"))
+        name = Concat("hostname", Value(":"), "pid", output_field=TextField())
+        jobs: QuerySet[Any] = super().get_queryset(request, exclude_parameters)
+        return jobs.defer("arguments", "encoded_return_value", "error").annotate(
+            worker_name=Subquery(worker.values(name=name)),
+            error_head=Left(Cast("error", TextField()), HEAD),
+        )
+
+
+@admin.register(Job)
+class JobAdmin(ReadOnlyAdmin):
+    actions = ("retry_selected", "cancel_selected")
+    list_display = ("shown_state", "task", "queue", "attempts", "age", "note")
+    list_display_links = ("task",)
+    list_filter = (
+        ParentFilter, SubjectFilter, StateFilter, EnqueuedFilter, QueueFilter, TaskFilter,
+    )  # fmt: skip
+    search_fields = ("id",)
+    search_help_text = gettext_lazy(
+        "A job's id or its first 8 characters or more, an idempotency key, or the path of a task."
+    )
+    fieldsets = (
+        (
+            None,
+            {
+                "fields": (
+                    "standing", "task_line", "queue_line", "attempts", "worker", "subject",
+                    "parent", "forked_from", "timeline",
+                )
+            },
+        ),
+        (
+            gettext_lazy("Data, as it is stored"),
+            {"fields": ("shown_arguments", "shown_return_value", "shown_error")},
+        ),
+        (
+            gettext_lazy("More columns"),
+            {
+                "classes": ("collapse",),
+                "fields": (
+                    "lease_token", "lost_count", "attempt_base", "blocked_count", "allowed_steps",
+                    "wait_kind", "wait_key", "code_version", "origin", "on_parent_end",
+                ),
+            },
+        ),
+    )  # fmt: skip
+
+    # --- rows
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        jobs: QuerySet[Any] = super().get_queryset(request)
+        return jobs.annotate(now=StatementTimestamp())
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return JobChangeList
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        term = search_term.strip()
+        return (find_jobs(queryset, term) if term else queryset), False
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Without the lines that say nothing of this job."""
+        hidden = {name for name, column in _OPTIONAL.items() if not getattr(obj, column, None)}
+        return [
+            (title, {**options, "fields": [f for f in options["fields"] if f not in hidden]})
+            for title, options in super().get_fieldsets(request, obj)
+        ]
+
+    # --- columns and lines
+
+    @admin.display(description=gettext_lazy("state"))
+    def shown_state(self, job: Any) -> SafeString:
+        return details.state_badge(job)
+
+    @admin.display(description=gettext_lazy("task"))
+    def task(self, job: Any) -> str:
+        return str(job.task_path)
+
+    @admin.display(description=gettext_lazy("queue"))
+    def queue(self, job: Any) -> str:
+        return str(job.queue_name)
+
+    @admin.display(description=gettext_lazy("queue"))
+    def queue_line(self, job: Any) -> SafeString:
+        every = display.list_link(self.admin_site, Job, job.queue_name, queue=job.queue_name)
+        if not job.priority:
+            return every
+        return format_html("{}, {}", every, gettext("priority %(n)d") % {"n": job.priority})
+
+    @admin.display(description=gettext_lazy("attempts"))
+    def attempts(self, job: Any) -> int:
+        return int(job.attempts)
+
+    @admin.display(description=gettext_lazy("age"))
+    def age(self, job: Any) -> SafeString:
+        return display.age(job.enqueued_at, job.now)
+
+    @admin.display(description=gettext_lazy("worker, wait or error"))
+    def note(self, job: Any) -> str:
+        return note(job)
+
+    @admin.display(description=gettext_lazy("state"))
+    def standing(self, job: Any) -> SafeString:
+        return format_html("{} {}", details.state_badge(job), " ".join(explain(job)))
+
+    @admin.display(description=gettext_lazy("task"))
+    def task_line(self, job: Any) -> SafeString:
+        every = display.list_link(self.admin_site, Job, job.task_path, task=job.task_path)
+        unknown = gettext("(unknown to this process)") if is_unknown(job) else ""
+        return format_html("{} {}", every, unknown)
+
+    @admin.display(description=gettext_lazy("worker"))
+    def worker(self, job: Any) -> object:
+        worker = Worker.objects.using(job._state.db).filter(pk=job.worker_id).first()
+        return details.worker_link(self.admin_site, job.worker_id, worker)
+
+    @admin.display(description=gettext_lazy("subject"))
+    def subject(self, job: Any) -> object:
+        return details.subject_link(self.admin_site, job)
+
+    @admin.display(description=gettext_lazy("parent"))
+    def parent(self, job: Any) -> object:
+        return details.job_link(self.admin_site, job._state.db, job.parent_id)
+
+    @admin.display(description=gettext_lazy("forked from"))
+    def forked_from(self, job: Any) -> object:
+        return details.job_link(self.admin_site, job._state.db, job.forked_from_id)
+
+    @admin.display(description=gettext_lazy("times"))
+    def timeline(self, job: Any) -> SafeString:
+        return display.times(job, _TIMES)
+
+    @admin.display(description=gettext_lazy("arguments"))
+    def shown_arguments(self, job: Any) -> object:
+        return display.encoded(job.arguments)
+
+    @admin.display(description=gettext_lazy("return value"))
+    def shown_return_value(self, job: Any) -> object:
+        return display.encoded(job.encoded_return_value)
+
+    @admin.display(description=gettext_lazy("latest error"))
+    def shown_error(self, job: Any) -> SafeString:
+        return display.ErrorText.read(job.error).as_block()
+
+    # --- the page of one job
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """Add the lists, and the verbs that fit the job and are allowed to the user."""
+        site, job = self.admin_site, context["original"]
+        context |= {
+            "attempts": details.list_attempts(site, job),
+            "checkpoints": details.list_checkpoints(job, request.GET.get("checkpoints")),
+            "children": details.list_children(site, job),
+            "all_children": details.children_link(site, job),
+            "keys": details.list_keys(site, job),
+            "retry": self._retry_form(request, job),
+            "can_cancel": self._can_cancel(request, job),
+        }
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def _retry_form(self, request: HttpRequest, job: Any) -> verbs.RetryForm | None:
+        """The form with the options that fit this job; None: it cannot be retried."""
+        blocked = job.state == JobState.WAITING and job.wait_kind == BLOCKED
+        ended = job.state in (JobState.FAILED, JobState.CANCELLED)
+        if not (blocked or ended) or not verbs.is_allowed(request, verbs.RETRY):
+            return None
+        form = verbs.RetryForm()
+        if not blocked:
+            del form.fields["allow_new_steps"]
+        if not (ended and details.has_interrupted_step(job)):
+            del form.fields["rerun_interrupted"]
+        return form
+
+    def _can_cancel(self, request: HttpRequest, job: Any) -> bool:
+        return (
+            not job.is_finished
+            and job.cancel_requested_at is None
+            and verbs.is_allowed(request, verbs.CANCEL)
+        )
+
+    # --- verbs
+
+    def get_urls(self) -> list[URLPattern]:
+        """The pages of a ModelAdmin, and an address for each verb.
+
+        A list's actions commit chunk by chunk, whatever ATOMIC_REQUESTS says.
+        """
+        urls = super().get_urls()
+        for url in urls:
+            if url.name == "durable_job_changelist":
+                for alias in connections:
+                    transaction.non_atomic_requests(using=alias)(url.callback)
+        retry, cancel = (self.admin_site.admin_view(v) for v in (self.retry_view, self.cancel_view))
+        return [
+            path("<uuid:job_id>/retry/", retry, name="durable_job_retry"),
+            path("<uuid:job_id>/cancel/", cancel, name="durable_job_cancel"),
+            *urls,
+        ]
+
+    def retry_view(self, request: HttpRequest, job_id: UUID) -> HttpResponse:
+        return self._apply(request, verbs.RETRY, job_id)
+
+    def cancel_view(self, request: HttpRequest, job_id: UUID) -> HttpResponse:
+        return self._apply(request, verbs.CANCEL, job_id)
+
+    def _apply(self, request: HttpRequest, verb: verbs.Verb, job_id: UUID) -> HttpResponse:
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        verbs.require(request, verb, f"job {job_id}")
+        verbs.apply_to_one(request, verb, job_id)
+        url = reverse("admin:durable_job_change", args=[job_id], current_app=self.admin_site.name)
+        filters = self.get_preserved_filters(request)
+        context: Any = {"preserved_filters": filters, "opts": self.opts}
+        return HttpResponseRedirect(add_preserved_filters(context, url))
+
+    def has_retry_permission(self, request: HttpRequest) -> bool:
+        return verbs.is_allowed(request, verbs.RETRY)
+
+    def has_cancel_permission(self, request: HttpRequest) -> bool:
+        return verbs.is_allowed(request, verbs.CANCEL)
+
+    @admin.action(permissions=["retry"], description=gettext_lazy("Retry selected jobs"))
+    def retry_selected(self, request: HttpRequest, queryset: Any) -> None:
+        verbs.require(request, verbs.RETRY, "selected jobs")
+        verbs.apply_to_many(request, verbs.RETRY, queryset)
+
+    @admin.action(permissions=["cancel"], description=gettext_lazy("Cancel selected jobs"))
+    def cancel_selected(self, request: HttpRequest, queryset: Any) -> None:
+        verbs.require(request, verbs.CANCEL, "selected jobs")
+        verbs.apply_to_many(request, verbs.CANCEL, queryset)
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """Refuse forbidden actions aloud: the list itself would only not offer them."""
+        asked = request.POST.getlist("action")
+        for verb in verbs.VERBS:
+            if verb.action in asked:
+                verbs.require(request, verb, "selected jobs")
+        if not all(map(is_uuid, request.POST.getlist(ACTION_CHECKBOX_NAME))):
+            raise BadRequest("What was selected are not ids of jobs.")
+        return super().changelist_view(request, extra_context)
+
+
+def is_uuid(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,124 @@
+"""Where a job stands, in words a person reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.utils.translation import gettext
+
+from django_durable.admin.display import (
+    EMPTY,
+    clock_time,
+    distance,
+    duration,
+    one_line,
+    short_summary_of_head,
+)
+from django_durable.engine import registry
+from django_durable.engine.claims import SUSPECT_FROM
+from django_durable.models import BLOCKED, FINISHED, JobState
+
+LONGEST_NOTE = 140
+
+
+def note(job: Any) -> str:
+    """The last column of the list: who runs the job, what it waits for, or why it failed."""
+    if job.state == JobState.RUNNING:
+        text = job.worker_name or str(job.worker_id)
+        return f"{text}, {gettext('asked to stop')}" if job.cancel_requested_at else text
+    if job.state in FINISHED:
+        failed = job.state != JobState.SUCCESSFUL and job.error_head is not None
+        return one_line(short_summary_of_head(job.error_head), LONGEST_NOTE) if failed else EMPTY
+    parts = [job.wait_reason, job.wait_key]
+    if job.state == JobState.SCHEDULED:
+        parts.insert(0, gettext("due %(distance)s") % {"distance": distance(job.due_at, job.now)})
+    if is_unknown(job):
+        parts.insert(0, gettext("unknown task"))
+    return one_line("; ".join(part for part in parts if part) or EMPTY, LONGEST_NOTE)
+
+
+def is_unknown(job: Any) -> bool:
+    """Whether this process knows no task of the job's path."""
+    return registry.find_task(job.task_path) is None
+
+
+def explain(job: Any) -> list[str]:
+    """Sentences for the job's page: why it stands where it stands, and what comes next."""
+    found = [_EXPLAIN.get(job.state, _finished)(job)]
+    if job.state in FINISHED:
+        return found
+    if is_unknown(job):
+        found.append(
+            gettext(
+                "This process knows no such task. If workers do not know it either, it is never "
+                "run: was it renamed (then give it aliases), or is its app not installed?"
+            )
+        )
+    if job.cancel_requested_at is not None:
+        when = clock_time(job.cancel_requested_at)
+        found.append(gettext("Cancelling was asked for at %(when)s.") % {"when": when})
+    if job.lost_count >= SUSPECT_FROM:
+        found.append(
+            gettext(
+                "Its worker was lost %(n)d times in a row: the job is run only by a worker that "
+                "holds no other."
+            )
+            % {"n": job.lost_count}
+        )
+    return found
+
+
+def _ready(job: Any) -> str:
+    if job.attempt > 1 or job.lost_count:
+        return gettext("Waits for a worker of its queue with a free slot, to go on.")
+    return gettext("Waits for a worker of its queue with a free slot.")
+
+
+def _scheduled(job: Any) -> str:
+    due = gettext("Due at %(when)s, %(distance)s.") % {
+        "when": clock_time(job.due_at),
+        "distance": distance(job.due_at, job.now),
+    }
+    return f"{due} {_sentence(job.wait_reason)}".strip()
+
+
+def _waiting(job: Any) -> str:
+    if job.wait_kind == BLOCKED:
+        return gettext(
+            "Blocked: its checkpoints and its code tell different stories. %(reason)s Workers look "
+            "again when their code changes, and at %(when)s."
+        ) % {"reason": _sentence(job.wait_reason), "when": clock_time(job.due_at)}
+    what = ": ".join(part for part in (job.wait_kind, job.wait_key) if part)
+    waits = gettext("Waits for %(what)s.") % {"what": what}
+    text = f"{waits} {_sentence(job.wait_reason)}".strip()
+    if job.wait_deadline_at is None:
+        return text
+    until = gettext("At the latest until %(when)s.") % {"when": clock_time(job.wait_deadline_at)}
+    return f"{text} {until}"
+
+
+def _running(job: Any) -> str:
+    if job.claimed_at is None:
+        return gettext("Runs.")
+    return gettext("Runs since %(when)s.") % {"when": clock_time(job.claimed_at)}
+
+
+def _finished(job: Any) -> str:
+    if job.started_at is None:
+        return gettext("Never begun.")
+    took = duration(job.finished_at - job.started_at)
+    return gettext("Ended %(took)s after it first began.") % {"took": took}
+
+
+def _sentence(text: str | None) -> str:
+    if not text:
+        return ""
+    return text[0].upper() + text[1:] + ("" if text.endswith(".") else ".")
+
+
+_EXPLAIN = {
+    JobState.READY.value: _ready,
+    JobState.SCHEDULED.value: _scheduled,
+    JobState.WAITING.value: _waiting,
+    JobState.RUNNING.value: _running,
+}

@@ -1,0 +1,284 @@
+"""What can stand between a job and a worker. Each function looks for one thing, and its cure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.db import OperationalError, connections, transaction
+
+from django_durable.conf import get_settings
+from django_durable.engine import registry
+from django_durable.engine.claims import SUSPECT_FROM
+from django_durable.engine.faults import sqlstate
+from django_durable.engine.sql import fetch_one, load
+from django_durable.engine.states import BLOCKED, DELAYED, CheckpointState
+from django_durable.exceptions import DuplicateTaskPathError, UnknownTaskError
+from django_durable.management.operations.finding import Finding
+from django_durable.management.operations.output import age, count_of, moment, span
+from django_durable.management.operations.reading import (
+    MOST,
+    Bounded,
+    WorkerStatus,
+    all_jobs,
+    is_suspect,
+    jobs_alias,
+)
+from django_durable.models import Checkpoint
+
+if TYPE_CHECKING:
+    from django_durable.models import Job
+
+FIND_LOCK_HOLDER = load("find_lock_holder")
+LOCK_NOT_AVAILABLE = "55P03"
+OVERDUE = timedelta(minutes=1)
+"""Workers promote due jobs every POLL_INTERVAL; so much later nobody does."""
+START_WORKER = "start one: manage.py durable_worker"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """A job, and the world it waits in."""
+
+    job: Job
+    now: datetime
+    workers: Sequence[WorkerStatus]
+
+    @property
+    def claimers(self) -> list[WorkerStatus]:
+        """The workers that claim from its queue."""
+        return [w for w in self.workers if w.claims_from(self.job.queue_name)]
+
+
+def not_due(situation: Situation) -> Iterator[Finding]:
+    job, now = situation.job, situation.now
+    if job.state not in DELAYED or job.wait_kind == BLOCKED or job.due_at <= now:
+        return
+    why = f"It waits: {job.wait_reason}." if job.wait_reason else "That is what its caller asked."
+    if job.wait_kind:
+        why = f"It waits for {job.wait_kind}: {job.wait_reason or job.wait_key or 'a time'}."
+    yield Finding(
+        code="not-due",
+        says=f"It is not due before {moment(job.due_at, now)}. {why}",
+        cure="wait; or cancel it and enqueue it without a delay.",
+    )
+
+
+def retrying_step(situation: Situation) -> Iterator[Finding]:
+    rows = Checkpoint.objects.using(jobs_alias()).filter(job_id=situation.job.pk)
+    for row in rows.filter(state=CheckpointState.RETRYING).order_by("seq"):
+        yield Finding(
+            code="step-retries",
+            says=f"Step {row.identity} failed {count_of(row.attempt, 'time')} and is tried again "
+            f"{age(row.next_attempt_at, situation.now)}.",
+            cure=f"manage.py durable show {situation.job.pk} has its error.",
+        )
+
+
+def overdue(situation: Situation) -> Iterator[Finding]:
+    job, now = situation.job, situation.now
+    if job.state in DELAYED and job.due_at <= now:
+        late = now - job.due_at > OVERDUE
+        yield Finding(
+            code="overdue" if late else "due",
+            says=f"It became due {age(job.due_at, now)}, and no worker has made it ready yet. Any "
+            f"live worker does that every {span(get_settings().POLL_INTERVAL)}.",
+            cure="see that a worker runs; its log says what keeps it." if late else None,
+        )
+
+
+def blocked(situation: Situation) -> Iterator[Finding]:
+    job = situation.job
+    if job.wait_kind != BLOCKED:
+        return
+    expected, found = mismatch_of(job.wait_reason or "")
+    yield Finding(
+        code="blocked",
+        says="Its code and its checkpoints differ, so it does not go on. "
+        f"Expected: {expected}. Found: {found}. "
+        f"It is tried again {age(job.due_at, situation.now)}, and when other code is deployed.",
+        cure=f"mend the code so that it meets the recorded steps again, and deploy it; or, if the "
+        f"step is new and may run now: manage.py durable retry {job.pk} --allow-new-step NAME",
+    )
+
+
+def mismatch_of(reason: str) -> tuple[str, str]:
+    """What was expected and found, from the words that block a job."""
+    expected, _, found = reason.removeprefix("replay mismatch: ").partition("; found ")
+    return expected.removeprefix("expected ") or "?", found or "?"
+
+
+def cancelling(situation: Situation) -> Iterator[Finding]:
+    job = situation.job
+    if job.cancel_requested_at is not None:
+        yield Finding(
+            code="cancel-requested",
+            says=f"Cancelling was asked for {age(job.cancel_requested_at, situation.now)}: it ends "
+            "CANCELLED when a worker claims it next, without running.",
+            cure=f"to have it after all: manage.py durable retry {job.pk}, once it is CANCELLED.",
+        )
+
+
+def poison(situation: Situation) -> Iterator[Finding]:
+    job = situation.job
+    if job.lost_count >= get_settings().MAX_LOST:
+        yield Finding(
+            code="poison",
+            says=f"It lost its worker {job.lost_count} times in a row, as often as "
+            "DURABLE['MAX_LOST'] allows: the next claim fails it as poison, without running it.",
+            cure=f"mend the task, which probably ends the process (memory?); then, once it is "
+            f"FAILED: manage.py durable retry {job.pk}",
+        )
+
+
+def suspect(situation: Situation) -> Iterator[Finding]:
+    job = situation.job
+    if is_suspect(job):
+        yield Finding(
+            code="suspect",
+            says=f"It lost its worker {job.lost_count} times in a row, so it is a suspect: it runs "
+            "alone, on a worker that holds nothing else. A busy worker empties itself for one "
+            f"every half minute. After {get_settings().MAX_LOST} losses it is FAILED as poison.",
+            cure="find out what ended those workers: see their logs and the kernel's (memory?).",
+        )
+
+
+def unknown_task(situation: Situation) -> Iterator[Finding]:
+    path = situation.job.task_path
+    try:
+        registry.get_task(path)
+        registry.check_conflict(path)
+    except (UnknownTaskError, DuplicateTaskPathError) as error:
+        yield Finding(
+            code="unknown-task",
+            says=f"{error} A worker with the same code leaves the job alone.",
+            cure="start a worker whose code has the task; after a move give it its old path back: "
+            f'@task(aliases=("{path}",)).',
+        )
+
+
+def unnamed_queue(situation: Situation) -> Iterator[Finding]:
+    known, queue = get_settings().QUEUES, situation.job.queue_name
+    if known is not None and queue not in known:
+        yield Finding(
+            code="unnamed-queue",
+            says=f"Its queue {queue} is not in DURABLE['QUEUES'] ({', '.join(known)}), so no "
+            "worker serves it.",
+            cure="add the queue to DURABLE['QUEUES'] until it is empty, and start a worker.",
+        )
+
+
+def unserved(situation: Situation) -> Iterator[Finding]:
+    queue, workers = situation.job.queue_name, situation.workers
+    if situation.claimers:
+        return
+    if not any(worker.is_alive for worker in workers):
+        yield Finding(code="no-worker", says="No worker is alive.", cure=START_WORKER)
+        return
+    alive = [f"{w} serves {', '.join(w.queues) or 'all'}" for w in workers if w.is_alive]
+    stopping = [w for w in workers if w.is_alive and not w.claims_from(queue) and w.state != "live"]
+    yield Finding(
+        code="unserved-queue",
+        says=f"No live worker claims from its queue {queue}: {'; '.join(alive)}."
+        + (f" {count_of(len(stopping), 'worker')} of them on the way out." if stopping else ""),
+        cure=f"manage.py durable_worker --queue {queue}",
+    )
+
+
+def silent_workers(situation: Situation) -> Iterator[Finding]:
+    """Workers that look dead, in the way of nobody, but often the reason why none serves."""
+    silent = [w for w in situation.workers if w.state == "silent"]
+    if silent and not situation.claimers:
+        names = ", ".join(f"{w}, last heard {age(w.heartbeat_at, situation.now)}" for w in silent)
+        yield Finding(
+            code="silent-worker",
+            says=f"Not heard of for longer than a lease: {names}.",
+            cure="see whether that process is frozen, or cut off from the database.",
+        )
+
+
+def locked(situation: Situation) -> Iterator[Finding]:
+    """Tries to lock the row for an instant, without waiting, as a claim would."""
+    job = situation.job
+    row = all_jobs().filter(pk=job.pk).select_for_update(nowait=True, no_key=True)
+    try:
+        with transaction.atomic(using=jobs_alias()):
+            list(row.values_list("pk"))
+    except OperationalError as error:
+        if sqlstate(error) != LOCK_NOT_AVAILABLE:
+            raise
+        yield _held_by(
+            fetch_one(connections[jobs_alias()], FIND_LOCK_HOLDER, {"job_id": job.pk}),
+            situation.now,
+        )
+
+
+def _held_by(holder: Any | None, now: datetime) -> Finding:
+    says = "Another transaction holds its row, so claims skip it"
+    if holder is None:
+        return Finding(
+            code="locked",
+            says=f"{says}: several share it, or it is ending now.",
+            cure="ask again; if it stays so, look for old transactions in pg_stat_activity.",
+        )
+    pid, application, state, began = holder
+    name = f" ({application})" if application else ""
+    return Finding(
+        code="locked",
+        says=f"{says}: session {pid}{name}, {state}, transaction begun {age(began, now)}.",
+        cure=f"let that transaction end, or end it: select pg_terminate_backend({pid})",
+    )
+
+
+def behind_others(situation: Situation) -> Iterator[Finding]:
+    """How many jobs are claimed before it; and whether there is a free slot at all."""
+    job, claimers = situation.job, situation.claimers
+    ahead = jobs_ahead(job)
+    if ahead:
+        yield Finding(
+            code="behind-others",
+            says=f"{count_of(ahead, 'job')} in queue {job.queue_name} come first, by priority, due "
+            "time and age.",
+            cure="wait; or give the queue more workers, or such jobs a higher priority.",
+        )
+    slots, running = sum(w.slots for w in claimers), sum(w.running for w in claimers)
+    if claimers and running >= slots:
+        workers = count_of(len(claimers), "worker")
+        yield Finding(
+            code="slots-busy",
+            says=f"All {count_of(slots, 'slot')} of the {workers} that serve its queue are busy.",
+            cure="wait; or start more workers, or give them more --slots.",
+        )
+
+
+def jobs_ahead(job: Job) -> Bounded:
+    """How many ready jobs of its queue are claimed before it; suspects, unknown tasks are not."""
+    queue = all_jobs().ready().filter(queue_name=job.queue_name)
+    first = queue.order_by("-priority", "due_at", "id").values_list("pk", "lost_count", "task_path")
+    known, most_lost = set(registry.known_paths()), get_settings().MAX_LOST
+    ahead = 0
+    for pk, lost_count, task_path in first[:MOST]:
+        if pk == job.pk:
+            return Bounded(ahead, is_exact=True)
+        ahead += task_path in known and not SUSPECT_FROM <= lost_count < most_lost
+    return Bounded(ahead, is_exact=False)
+
+
+OBSTACLES: Sequence[Callable[[Situation], Iterator[Finding]]] = (
+    not_due,
+    retrying_step,
+    overdue,
+    blocked,
+    cancelling,
+    poison,
+    suspect,
+    unserved,
+    silent_workers,
+    unknown_task,
+    unnamed_queue,
+    locked,
+)
+"""For every job that does not run and is not finished, in the order of telling."""
+READY_OBSTACLES = (behind_others,)

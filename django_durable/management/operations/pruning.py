@@ -1,0 +1,174 @@
+"""``durable prune``: delete what finished long enough ago, a chunk in each commit, to the end."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.db import connections
+from django.db.models import Exists, OuterRef, Q
+from django.db.models.functions import Coalesce
+
+from django_durable.conf import get_settings
+from django_durable.engine import retention
+from django_durable.engine.clock import StatementTimestamp
+from django_durable.engine.maintenance import WORKER_RETENTION
+from django_durable.engine.states import FINISHED
+from django_durable.management.operations.operation import Operation, Options, positive
+from django_durable.management.operations.output import Output, count_of, span
+from django_durable.management.operations.reading import (
+    ZERO,
+    Bounded,
+    all_jobs,
+    count_rows,
+    database_now,
+    jobs_alias,
+)
+from django_durable.models import IdempotencyKey, Job, Worker
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
+    from django_durable.models import JobQuerySet
+
+DEFAULT_CHUNK = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One kind of row that is pruned, by what rule, and how."""
+
+    name: str
+    noun: str
+    rule: str
+    old: QuerySet[Any] | None
+    """The rows whose time is over. None: they are kept for ever."""
+    spared: Q
+    """Those of them that stay all the same."""
+    prune: Callable[[Any, int], int]
+    """Deletes one chunk on a connection; how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How many rows of a kind went, or would go, and how many old ones were spared."""
+
+    pruned: Bounded
+    spared: Bounded
+
+
+def kinds() -> Iterator[Kind]:
+    """What there is to prune, as the settings say."""
+    for state in FINISHED:
+        yield _kind_of_jobs(state.value, get_settings().retention(state.value))
+    yield Kind(
+        name="keys",
+        noun="expired key",
+        rule="A key of once() goes when it is expired; the key of a job goes with its job.",
+        old=expired_keys(),
+        spared=Q(pk__in=[]),
+        prune=lambda connection, limit: retention.prune_keys(connection, limit=limit),
+    )
+    yield Kind(
+        name="workers",
+        noun="ended worker",
+        rule=f"The row of a worker is kept {span(WORKER_RETENTION)} after its end.",
+        old=ended_workers(),
+        spared=Q(Exists(Job.objects.running().filter(worker_id=OuterRef("pk")))),
+        prune=lambda connection, _: retention.prune_workers(connection, WORKER_RETENTION),
+    )
+
+
+def _kind_of_jobs(state: str, kept: timedelta | None) -> Kind:
+    length = "for ever" if kept is None else span(kept)
+    return Kind(
+        name=state,
+        noun=f"{state} job",
+        rule=f"A {state} job is kept {length}: DURABLE['RETENTION']['{state}'].",
+        old=None if kept is None else old_jobs(state, kept),
+        spared=spared_jobs(),
+        prune=lambda connection, limit: (
+            0 if kept is None else retention.prune_jobs(connection, state, kept, limit=limit)
+        ),
+    )
+
+
+def old_jobs(state: str, kept: timedelta) -> JobQuerySet:
+    return all_jobs().filter(state=state, finished_at__lt=StatementTimestamp() - kept)
+
+
+def spared_jobs() -> Q:
+    """Old jobs that stay: whose idempotency key lives, or whose parent may have to find them."""
+    keys = IdempotencyKey.objects.filter(job_id=OuterRef("pk"), expires_at__gt=StatementTimestamp())
+    parents = Job.objects.filter(pk=OuterRef("parent_id"), finished_at__isnull=True)
+    return Q(Exists(keys)) | Q(Exists(parents))
+
+
+def expired_keys() -> QuerySet[IdempotencyKey]:
+    """Keys of ``once`` whose time is over."""
+    keys = IdempotencyKey.objects.using(jobs_alias())
+    return keys.filter(job_id__isnull=True, expires_at__lt=StatementTimestamp())
+
+
+def ended_workers() -> QuerySet[Worker]:
+    workers = Worker.objects.using(jobs_alias()).annotate(end=Coalesce("stopped_at", "lost_at"))
+    return workers.filter(end__lt=StatementTimestamp() - WORKER_RETENTION)
+
+
+def run(output: Output, options: Options) -> None:
+    answers: dict[str, Pruned] = {}
+    for kind in kinds():
+        output.progress(kind.rule)
+        answers[kind.name] = _prune_kind(output, kind, options)
+    if output.as_json:
+        now, dry_run = database_now(), options["dry_run"]
+        output.document({"now": now, "dry_run": dry_run, "kinds": answers})
+
+
+def _prune_kind(output: Output, kind: Kind, options: Options) -> Pruned:
+    if kind.old is None:
+        return Pruned(ZERO, ZERO)
+    if options["dry_run"]:
+        pruned = count_rows(kind.old.exclude(kind.spared))
+        output.progress(f"  {count_of(pruned, kind.noun)} would be deleted.")
+    else:
+        pruned = _prune_to_the_end(output, kind, options["chunk"])
+    spared = count_rows(kind.old.filter(kind.spared))
+    if spared:
+        output.progress(f"  {count_of(spared, kind.noun)} spared: a key or another job needs it.")
+    return Pruned(pruned, spared)
+
+
+def _prune_to_the_end(output: Output, kind: Kind, chunk: int) -> Bounded:
+    """Delete chunk after chunk until none is left. Each is committed, so stopping loses nothing."""
+    total = 0
+    while gone := kind.prune(connections[jobs_alias()], chunk):
+        total += gone
+        output.progress(f"  {count_of(total, kind.noun)} deleted.")
+    if not total:
+        output.progress("  Nothing to delete.")
+    return Bounded(total, is_exact=True)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would be deleted, and delete nothing"
+    )
+    parser.add_argument(
+        "--chunk",
+        type=positive,
+        default=DEFAULT_CHUNK,
+        metavar="N",
+        help=f"how many jobs to delete in one commit (default: {DEFAULT_CHUNK})",
+    )
+
+
+OPERATION = Operation(
+    name="prune",
+    help="delete what finished longer ago than DURABLE['RETENTION'] keeps it",
+    add_arguments=add_arguments,
+    run=run,
+)

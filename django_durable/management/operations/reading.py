@@ -1,0 +1,155 @@
+"""What operations read of the rows: bounded counts, the database's clock, who is alive."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.db import connections
+from django.db.models import Count, Q
+
+from django_durable.conf import get_settings
+from django_durable.engine.claims import SUSPECT_FROM
+from django_durable.engine.instances import TaskError
+from django_durable.engine.rows import jobs as job_rows
+from django_durable.engine.rows import workers as worker_rows
+from django_durable.engine.sql import fetch_one
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
+    from django_durable.models import Job, JobQuerySet
+
+MOST = 10_000
+"""No count reads more rows than this."""
+LOST_LATELY = timedelta(days=1)
+LIVE, STOPPING, SILENT, LOST, ENDED = "live", "stopping", "silent", "lost", "ended"
+"""Where a worker stands. Silent: its lease is over and nobody has declared it lost yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounded:
+    """A count that stopped at a bound: then it says at least how many."""
+
+    count: int
+    is_exact: bool
+
+    def __str__(self) -> str:
+        return f"{self.count}" if self.is_exact else f"{self.count}+"
+
+    def __bool__(self) -> bool:
+        return self.count > 0
+
+    def __add__(self, other: Bounded) -> Bounded:
+        return Bounded(self.count + other.count, self.is_exact and other.is_exact)
+
+
+ZERO = Bounded(0, True)  # noqa: FBT003 (a field's name says no more here)
+
+
+def count_rows(rows: QuerySet[Any]) -> Bounded:
+    """How many rows a queryset has, reading ``MOST`` of them at most."""
+    count = rows.order_by()[:MOST].count()
+    return Bounded(count, count < MOST)
+
+
+def jobs_alias() -> str:
+    return get_settings().DATABASE
+
+
+def all_jobs() -> JobQuerySet:
+    return job_rows(jobs_alias())
+
+
+def database_now() -> datetime:
+    row = fetch_one(connections[jobs_alias()], "select statement_timestamp()", {})
+    assert row is not None  # a select without a table returns one row
+    now: datetime = row[0]
+    return now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStatus:
+    """A worker's row in words, and how many jobs it runs."""
+
+    id: int
+    hostname: str
+    pid: int
+    state: str
+    heartbeat_at: datetime
+    lease_expires_at: datetime
+    lost_at: datetime | None
+    started_at: datetime
+    slots: int
+    running: int
+    queues: Sequence[str]
+    code_version: str
+
+    def __str__(self) -> str:
+        return f"{self.hostname}:{self.pid} (worker {self.id})"
+
+    @property
+    def is_alive(self) -> bool:
+        return self.state in (LIVE, STOPPING)
+
+    def claims_from(self, queue_name: str) -> bool:
+        """Whether it takes new jobs of this queue."""
+        return self.state == LIVE and (not self.queues or queue_name in self.queues)
+
+
+def read_workers(now: datetime, *, with_id: int | None = None) -> list[WorkerStatus]:
+    """The workers that have not ended, those lost within a day, the one asked for; newest first."""
+    lately = Q(lost_at__gt=now - LOST_LATELY)
+    current = Q(lost_at__isnull=True, stopped_at__isnull=True)
+    counts = running_by_worker()
+    rows = worker_rows(jobs_alias()).filter(lately | current | Q(pk=with_id))
+    return [_status(row, now, counts.get(row.pk, 0)) for row in rows.order_by("-started_at")]
+
+
+def running_by_worker() -> dict[int, int]:
+    """How many jobs run under each worker's name."""
+    held = all_jobs().filter(worker_id__isnull=False).order_by()  # as the index says it
+    return dict(held.values_list("worker_id").annotate(Count("pk")))
+
+
+def _status(row: Any, now: datetime, running: int) -> WorkerStatus:
+    shared = {name: getattr(row, name) for name in _SHARED}
+    return WorkerStatus(**shared, state=_state_of(row, now), running=running)
+
+
+_SHARED = (
+    "id", "hostname", "pid", "heartbeat_at", "lease_expires_at", "lost_at", "started_at", "slots",
+    "queues", "code_version",
+)  # fmt: skip
+
+
+def _state_of(row: Any, now: datetime) -> str:
+    if row.lost_at is not None:
+        return LOST
+    if row.stopped_at is not None:
+        return ENDED
+    if row.lease_expires_at < now:
+        return SILENT
+    return LIVE if row.stopping_at is None else STOPPING
+
+
+def error_of(text: str | None) -> TaskError | None:
+    """A stored error; a text that nothing here has written becomes the message."""
+    if text is None:
+        return None
+    stored = json.loads(text)
+    return TaskError.from_text(text) if isinstance(stored, dict) else TaskError("?", "", text)
+
+
+def error_line(text: str | None) -> str:
+    """An error as ``type: message``, or nothing."""
+    error = error_of(text)
+    return f"{error.exception_class_path}: {error.message}" if error else ""
+
+
+def is_suspect(job: Job) -> bool:
+    """Whether the job is claimed alone, since it lost its worker before."""
+    return SUSPECT_FROM <= job.lost_count < get_settings().MAX_LOST
