@@ -14,8 +14,6 @@ class DurableConfig(AppConfig):
     def ready(self) -> None:
         from django_durable import checks  # noqa: PLC0415 (registers; needs ready models)
         from django_durable.conf import find_problems, get_settings  # noqa: PLC0415
-        from django_durable.engine import migrating  # noqa: PLC0415
 
-        migrating.take_turns(self)
         if not find_problems(checks.configured_options()):
             autodiscover_modules(*get_settings().TASK_MODULES)

@@ -22,6 +22,7 @@ from django.db import connections, router
 
 from django_durable.conf import find_problems, get_settings
 from django_durable.engine import registry
+from django_durable.engine.migrating import wait_for_turn
 
 OLDEST_POSTGRESQL = 15
 DEFAULT_SLOTS = 16
@@ -112,7 +113,10 @@ def check_models_share_database(**_: Any) -> list[CheckMessage]:
 
 @checks.register("durable", checks.Tags.database)
 def check_database(*, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """Touches the database, so it runs with ``check --database`` and before ``migrate``."""
+    """Touches the database, so it runs with ``check --database`` and before ``migrate``.
+
+    Before ``migrate`` it also waits until no other host migrates.
+    """
     if find_problems(configured_options()):
         return []
     alias = get_settings().DATABASE
@@ -124,6 +128,7 @@ def check_database(*, databases: Sequence[str] | None = None, **_: Any) -> list[
     major = connection.get_database_version()[0]
     if major < OLDEST_POSTGRESQL:
         return [_wrong_database(alias, f"runs PostgreSQL {major}")]
+    wait_for_turn(alias)
     return []
 
 

@@ -51,9 +51,9 @@ class Some(Generic[T]):
     more: bool
 
 
-def some(rows: QuerySet[Any], most: int = MOST_ROWS) -> Some[Any]:
-    found = list(rows[: most + 1])
-    return Some(found[:most], len(found) > most)
+def some(rows: QuerySet[Any]) -> Some[Any]:
+    found = list(rows[: MOST_ROWS + 1])
+    return Some(found[:MOST_ROWS], len(found) > MOST_ROWS)
 
 
 # --- attempts

@@ -1,50 +1,48 @@
 """Several hosts that migrate one database at once take turns, and the later ones find it done.
 
-Django plans a migration before it says so by ``pre_migrate``; a host that had to wait for another
-there drops from its plan what the other has applied meanwhile.
+Django plans a migration right after the system checks of its database, so that is where a host waits
+for its turn; the turn ends when everything that follows a migration is done, or with the session.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from django.apps import apps
 from django.db import connections
-from django.db.migrations.recorder import MigrationRecorder
-from django.db.models.signals import post_migrate, pre_migrate
+from django.db.models.signals import post_migrate
 
 LOCK = 0x64757262
 """The advisory lock of migrating hosts, in the form with one key."""
 
 
-def take_turns(app_config: Any) -> None:
-    """Connect the two signals, sent for this app among others."""
-    pre_migrate.connect(_wait_for_turn, sender=app_config, dispatch_uid="durable.turn")
-    post_migrate.connect(_end_turn, sender=app_config, dispatch_uid="durable.turn")
-
-
-def _wait_for_turn(*, using: str, plan: list[tuple[Any, bool]], **_: Any) -> None:
-    connection = connections[using]
-    if not plan or connection.vendor != "postgresql" or _is_pooled(connection):
+def wait_for_turn(alias: str) -> None:
+    """Wait until no other host migrates this database, and hold the turn."""
+    connection = connections[alias]
+    if _is_pooled(connection) or _has_turn(connection):
         return
     with connection.cursor() as cursor:
         cursor.execute("select pg_advisory_lock(%s)", [LOCK])
-    applied = MigrationRecorder(connection).applied_migrations()
-    plan[:] = [
-        (migration, backwards)
-        for migration, backwards in plan
-        if backwards or (migration.app_label, migration.name) not in applied
-    ]
+    last_app = [app for app in apps.get_app_configs() if app.models_module is not None][-1]
+    # Connected only now, so it is called after everybody else's receivers.
+    post_migrate.connect(_end_turn, sender=last_app, dispatch_uid="durable.end_turn")
 
 
 def _end_turn(*, using: str, **_: Any) -> None:
     connection = connections[using]
-    if connection.vendor == "postgresql":
+    if connection.vendor == "postgresql" and _has_turn(connection):
         with connection.cursor() as cursor:
-            cursor.execute(
-                "select pg_advisory_unlock(%s) from pg_locks where locktype = 'advisory' "
-                "and pid = pg_backend_pid() and objid::bigint = %s and objsubid = 1",
-                [LOCK, LOCK],
-            )
+            cursor.execute("select pg_advisory_unlock(%s)", [LOCK])
+
+
+def _has_turn(connection: Any) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select exists (select from pg_locks where locktype = 'advisory' and granted "
+            "and pid = pg_backend_pid() and objid::bigint = %s and objsubid = 1)",
+            [LOCK],
+        )
+        return bool(cursor.fetchone()[0])
 
 
 def _is_pooled(connection: Any) -> bool:

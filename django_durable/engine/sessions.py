@@ -51,6 +51,7 @@ def own_wrapper(alias: str) -> BaseDatabaseWrapper:
     """A Django connection outside the pool."""
     database = connections.settings[alias]
     options = {key: value for key, value in database["OPTIONS"].items() if key != "pool"}
+    options["isolation_level"] = psycopg.IsolationLevel.READ_COMMITTED
     backend: Any = load_backend(database["ENGINE"])
     wrapper: BaseDatabaseWrapper = backend.DatabaseWrapper({**database, "OPTIONS": options}, alias)
     return wrapper
