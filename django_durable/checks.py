@@ -75,7 +75,8 @@ def check_database_settings(**_: Any) -> list[CheckMessage]:
             )
         )
     pool = database.get("OPTIONS", {}).get("pool")
-    size = pool.get("max_size", pool.get("min_size", 4)) if isinstance(pool, dict) else None
+    options = pool if isinstance(pool, dict) else {}
+    size = options.get("max_size", options.get("min_size", 4)) if pool else None
     if size is not None and size < DEFAULT_SLOTS:
         found.append(
             checks.Warning(

@@ -16,6 +16,7 @@ from django_durable.engine import enqueueing, instances, intake, outcomes
 from django_durable.engine.options import check_key, check_retention
 from django_durable.engine.run import current_run
 from django_durable.exceptions import (
+    BulkItemError,
     IdempotencyConflictError,
     InvalidOptionError,
     JobNotFoundError,
@@ -52,7 +53,15 @@ def enqueue_many(calls: Iterable[BoundCall]) -> list[Job]:
 
     Raises: BulkItemError naming the first item that is refused; nothing is written then.
     """
-    return intake.submit_many([intake.Request(c.task, c.args, c.kwargs) for c in calls])
+    return intake.submit_many([_request_of(*numbered) for numbered in enumerate(calls)])
+
+
+def _request_of(index: int, call: BoundCall) -> intake.Request:
+    if not isinstance(call, BoundCall):
+        reason = "it is not a call; make it one with task.bind(...)."
+        cause = InvalidOptionError(option="call", value=call, reason=reason)
+        raise BulkItemError(index=index, task_path=repr(call), cause=cause)
+    return intake.Request(call.task, call.args, call.kwargs)
 
 
 async def aenqueue_many(calls: Iterable[BoundCall]) -> list[Job]:
@@ -62,7 +71,7 @@ async def aenqueue_many(calls: Iterable[BoundCall]) -> list[Job]:
 def current_job() -> Job | None:
     """The job whose code this is, as its row was when claimed; None outside jobs."""
     run = current_run()
-    return run.job if run is not None else None
+    return run.public_job if run is not None else None
 
 
 def get_job(job_id: UUID | str) -> Job:
@@ -82,7 +91,7 @@ def cancel_job(job: Job | UUID | str) -> Job:
 
     Raises: JobNotFoundError; JobStateError if it is finished already.
     """
-    (changed,) = _one(job, outcomes.cancel_jobs(_connection(), [_id_of(job)]))
+    (changed,) = _one(job, outcomes.cancel_jobs(_alias(), [_id_of(job)]))
     if not changed.changed:
         _refuse(changed, "cancelled", "It is finished.")
     return get_job(changed.job_id)
@@ -107,7 +116,7 @@ def retry_job(
     Raises: JobNotFoundError; JobStateError in any other state.
     """
     found = outcomes.retry_jobs(
-        _connection(),
+        _alias(),
         [_id_of(job)],
         rerun_interrupted=rerun_interrupted,
         allowed_steps=allow_new_steps,
@@ -148,7 +157,7 @@ def _in_chunks(jobs: JobQuerySet, verb: Callable[..., list[outcomes.Changed]]) -
     last: UUID | None = None
     ids = jobs.order_by("pk").values_list("pk", flat=True)
     while chunk := list((ids.filter(pk__gt=last) if last else ids)[:BULK_CHUNK]):
-        found = verb(_connection(), chunk)
+        found = verb(_alias(), chunk)
         changed += sum(row.changed for row in found)
         seen += len(chunk)
         last = chunk[-1]
@@ -174,11 +183,11 @@ def once(
     Raises: IdempotencyConflictError if the key was used with other arguments; InvalidOptionError;
     NotSerializableError.
     """
-    _check_once(key, retention)
+    _check_once(key, scope, retention)
     new = enqueueing.NewKey(
         scope=f"once/{scope}",
         key=key,
-        fingerprint=instances.digest(instances.encode_arguments(function, (), args, kwargs)),
+        fingerprint=_fingerprint(function, args, kwargs),
         retention=retention,
     )
     hint = instances.hints_of(function).get("return", Any)
@@ -188,15 +197,22 @@ def once(
     return result
 
 
-def _check_once(key: str, retention: timedelta) -> None:
+def _fingerprint(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Any) -> str:
+    bound = instances.python_signature(function).bind(*args, **kwargs)
+    return instances.digest_call(instances.signature_of(function), bound.args, bound.kwargs)
+
+
+def _check_once(key: str, scope: str, retention: timedelta) -> None:
     if problem := check_key(key):
         raise InvalidOptionError(option="key", value=key, reason=problem)
+    if scope != "" and (problem := check_key(scope)):
+        raise InvalidOptionError(option="scope", value=scope, reason=problem)
     if problem := check_retention(retention):
         raise InvalidOptionError(option="retention", value=retention, reason=problem)
 
 
 def _run_once(new: enqueueing.NewKey, body: Callable[[], Any], hint: Any) -> str:
-    connection = _connection()
+    connection = connections[_alias()]
     for _ in range(intake.MOST_LOOKS):
         key_id = enqueueing.insert_key(connection, new)
         if key_id is not None:
@@ -214,8 +230,8 @@ def _run_once(new: enqueueing.NewKey, body: Callable[[], Any], hint: Any) -> str
     raise IdempotencyConflictError(key=new.key, scope=new.scope, owner=", again and again")
 
 
-def _connection() -> Any:
-    return connections[get_settings().DATABASE]
+def _alias() -> str:
+    return get_settings().DATABASE
 
 
 def _id_of(job: Any) -> UUID:

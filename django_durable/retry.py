@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-ErrorRule = tuple[type[BaseException], ...] | Callable[[BaseException], bool]
+ErrorRule = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 LONGEST_DELAY = timedelta(days=3650)
 
 
@@ -43,9 +43,9 @@ class RetryPolicy:
     max_delay: timedelta = timedelta(hours=1)
     jitter: bool = True
     retry_on: ErrorRule = (Exception,)
-    """Error types worth another try, or a predicate."""
+    """An error type, or a tuple of them, worth another try; or a predicate."""
     give_up_on: ErrorRule = ()
-    """Error types that stop at once, or a predicate; stronger than ``retry_on``."""
+    """An error type, or a tuple, that stops at once; or a predicate. Beats ``retry_on``."""
     deadline: timedelta | None = None
     """No try begins later than this after the first began; None: no such limit."""
 
@@ -94,4 +94,6 @@ class RetryPolicy:
 
 
 def _matches(rule: ErrorRule, error: BaseException) -> bool:
-    return rule(error) if callable(rule) else isinstance(error, rule)
+    if isinstance(rule, type | tuple):
+        return isinstance(error, rule)
+    return rule(error)

@@ -179,9 +179,11 @@ class Step(Generic[P, R]):
         try:
             async with asyncio.timeout(limit) as timer:
                 value = await cast("Callable[..., Awaitable[Any]]", self.rule.func)(*args, **kwargs)
-        except (Suspension, asyncio.CancelledError):
+        except Suspension:
             raise
         except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled_from_outside():
+                raise
             if isinstance(error, TimeoutError) and timer.expired():
                 error = stepping.timeout_error(call)
             failed: tuple[Recorded, BaseException] = await _in_job_thread(_failed, call, error)
@@ -195,6 +197,12 @@ def _failed(call: stepping.Call, error: BaseException) -> tuple[Recorded, BaseEx
     if not isinstance(error, StepTimeoutError):
         stepping.close(call)
     return stepping.fail(call, error), error
+
+
+def _is_cancelled_from_outside() -> bool:
+    """Whether somebody cancelled this call, rather than its body raising CancelledError."""
+    current = asyncio.current_task()
+    return current is not None and current.cancelling() > 0
 
 
 def _in_job_thread(function: Callable[..., Any], *args: Any) -> Awaitable[Any]:
@@ -265,7 +273,19 @@ def _check_declaration(function: Any, name: str, **options: Any) -> None:
 
 def _is_in_class(function: Any) -> bool:
     outer = getattr(function, "__qualname__", "").rpartition(".")[0]
-    return bool(outer) and not outer.endswith("<locals>")
+    return outer.rpartition(".")[2].isidentifier()
+
+
+_OPTIONS = {"atomic", "at_most_once", "retry", "timeout", "raises", "key", "match_arguments"}
+
+
+def _is_optional(options: dict[str, Any], name: str, kind: type) -> bool:
+    return options.get(name) is None or isinstance(options[name], kind)
+
+
+def _has_bad_timeout(options: dict[str, Any]) -> bool:
+    timeout = options.get("timeout")
+    return timeout is not None and not (isinstance(timeout, timedelta) and timeout > timedelta(0))
 
 
 def _has_bad_raises(options: dict[str, Any]) -> bool:
@@ -291,8 +311,14 @@ _DECLARATION_RULES: list[tuple[Callable[[Any, dict[str, Any]], bool], str]] = [
         "Django has no asynchronous transactions; make it def, and call it by acall().",
     ),
     (
-        lambda f, o: o.get("timeout") is not None and o["timeout"] <= timedelta(0),
-        "timeout must be positive.",
+        lambda f, o: not (o.keys() <= _OPTIONS),
+        f"the options are {', '.join(sorted(_OPTIONS | {'name'}))}.",
+    ),
+    (lambda f, o: _has_bad_timeout(o), "timeout must be a positive timedelta."),
+    (lambda f, o: not _is_optional(o, "retry", RetryPolicy), "retry must be a RetryPolicy."),
+    (
+        lambda f, o: o.get("key") is not None and not callable(o["key"]),
+        "key must be a function of the step's arguments.",
     ),
     (lambda f, o: _has_bad_raises(o), "raises takes a tuple of Exception classes."),
 ]

@@ -14,7 +14,6 @@ import inspect
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
-from functools import lru_cache
 from inspect import iscoroutinefunction
 from typing import (
     TYPE_CHECKING,
@@ -31,10 +30,14 @@ from uuid import UUID
 
 from asgiref.sync import async_to_sync, sync_to_async
 
-from django_durable.engine import intake, registry
+from django_durable.engine import instances, intake, registry
 from django_durable.engine.options import check_options
 from django_durable.engine.replay import check_name
-from django_durable.exceptions import InvalidArgumentsError, TaskDefinitionError
+from django_durable.exceptions import (
+    InvalidArgumentsError,
+    InvalidOptionError,
+    TaskDefinitionError,
+)
 from django_durable.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -122,10 +125,9 @@ class Task(Generic[P, R]):
         return iscoroutinefunction(self.func)
 
     @property
-    def parameter_names(self) -> tuple[str, ...]:
-        """The positional parameters of a call, without the context."""
-        names = _positional_names(self.func)
-        return names[1:] if self.takes_context else names
+    def signature(self) -> instances.Signature:
+        """What the function says of the parameters that callers pass."""
+        return instances.signature_of(self.func, takes_context=self.takes_context)
 
     def using(self, **options: Any) -> Task[P, R]:
         """The same task with other options: any field above but ``func``, ``path``, ``aliases``.
@@ -133,6 +135,9 @@ class Task(Generic[P, R]):
         Raises: InvalidOptionError.
         """
         check_options(options, allowed=_CHANGEABLE)
+        if options.get("delay") is not None and options.get("run_after") is not None:
+            reason = "run_after is given too, and a job is due only once."
+            raise InvalidOptionError(option="delay", value=options["delay"], reason=reason)
         if "delay" in options:
             options.setdefault("run_after", None)
         elif "run_after" in options:
@@ -175,41 +180,23 @@ class Task(Generic[P, R]):
         """What a task declared with ``takes_context=True`` is given first."""
         return TaskContext(task_result=job)
 
-    def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Raises: InvalidArgumentsError if the function could not be called so."""
-        self._bind(args, kwargs)
+    def bind_arguments(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments by position, then by name: the same however they were passed.
 
-    def bind_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The arguments by parameter name."""
-        bound = self._bind(args, kwargs).arguments
-        return {name: value for name, value in bound.items() if value is not _CONTEXT}
-
-    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
-        given = (_CONTEXT, *args) if self.takes_context else args
+        Raises: InvalidArgumentsError if the function could not be called so.
+        """
+        given = (None, *args) if self.takes_context else args
         try:
-            return _signature(self.func).bind(*given, **kwargs)
+            bound = instances.python_signature(self.func).bind(*given, **kwargs)
         except TypeError as error:
             raise InvalidArgumentsError(path=self.path, reason=str(error)) from None
+        return bound.args[1:] if self.takes_context else bound.args, bound.kwargs
 
 
-_CONTEXT = object()
 _FIXED = {"func", "path", "aliases", "takes_context", "atomic"}
 _CHANGEABLE = frozenset(f.name for f in fields(Task)) - _FIXED
-
-
-@lru_cache(maxsize=4096)
-def _signature(function: Callable[..., Any]) -> inspect.Signature:
-    return inspect.signature(function)
-
-
-@lru_cache(maxsize=4096)
-def _positional_names(function: Callable[..., Any]) -> tuple[str, ...]:
-    kinds = (
-        inspect.Parameter.POSITIONAL_ONLY,
-        inspect.Parameter.POSITIONAL_OR_KEYWORD,
-        inspect.Parameter.VAR_POSITIONAL,
-    )
-    return tuple(p.name for p in _signature(function).parameters.values() if p.kind in kinds)
 
 
 class TaskDecorator:
@@ -288,7 +275,10 @@ def _declare(
     if options.get("atomic") and iscoroutinefunction(function):
         reason = "Django has no asynchronous transactions; an atomic task is def, not async def."
         raise TaskDefinitionError(name=name, reason=reason)
-    aliases = tuple(check_name(a, what="task") for a in options.pop("aliases", ()))
+    aliases = options.pop("aliases", ())
+    if isinstance(aliases, str):
+        raise TaskDefinitionError(name=name, reason="aliases is a tuple of paths, not one text.")
+    aliases = tuple(check_name(alias, what="task") for alias in aliases)
     declared: Task[..., Any] = Task(
         func=function, path=check_name(path, what="task"), aliases=aliases, **options
     )

@@ -10,17 +10,19 @@ import base64
 import dataclasses
 import datetime as dt
 import enum
+import inspect
 import json
 import math
-import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from django.utils.functional import Promise
 
+from django_durable.engine.hints import ANYTHING, hinted_classes, item_hints, mapping_hints
 from django_durable.exceptions import DurableError, NotSerializableError, PayloadTooLargeError
 
 JsonValue = Any  # what json.loads returns: None, bool, int, float, str, list, dict
@@ -55,9 +57,6 @@ def write_text(
         raise NotSerializableError(
             path=path, reason="it contains itself, or is nested too deeply."
         ) from None
-    except UnicodeEncodeError:
-        reason = "it holds half of a surrogate pair, which is not text."
-        raise NotSerializableError(path=path, reason=reason) from None
     except ValueError as error:
         raise NotSerializableError(path=path, reason=f"{error}.") from None
     if limit is not None and size > limit:
@@ -69,10 +68,13 @@ def dump(structure: JsonValue) -> str:
     return json.dumps(structure, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
-def _strings(value: Any, hint: Any, path: str) -> str:
+def _text(value: Any, path: str) -> str:
     text = str(value)
     if "\x00" in text:
         raise NotSerializableError(path=path, reason="it holds a NUL character.")
+    if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
+        reason = "it holds half of a surrogate pair, which is not text."
+        raise NotSerializableError(path=path, reason=reason)
     return text
 
 
@@ -87,7 +89,7 @@ class Encoder:
         if value is None or kind is bool or kind is int:
             return value
         if kind is str:
-            return _strings(value, hint, path)
+            return _text(value, path)
         if kind is list:
             return self._items(value, hint, path)
         if kind is dict:
@@ -103,15 +105,15 @@ class Encoder:
 
     def _items(self, value: Any, hint: Any, path: str) -> list[JsonValue]:
         hints = item_hints(hint, len(value))
-        return [
-            self.encode(item, hints[i], f"{path}[{i}]") for i, item in enumerate(_ordered(value))
-        ]
+        items = [self.encode(item, hints[i], f"{path}[{i}]") for i, item in enumerate(value)]
+        # Equal sets have equal texts, whatever their history and the seed of this process.
+        return sorted(items, key=dump) if isinstance(value, set | frozenset) else items
 
     def _dict(self, value: dict[Any, Any], hint: Any, path: str) -> JsonValue:
         key_hint, value_hint = mapping_hints(hint)
         if all(type(key) is str and not key.startswith("$") for key in value):
             return {
-                _strings(k, None, f"{path} key {k!r}"): self.encode(v, value_hint, f"{path}[{k!r}]")
+                _text(k, f"{path} key {k!r}"): self.encode(v, value_hint, f"{path}[{k!r}]")
                 for k, v in value.items()
             }
         return {
@@ -130,7 +132,7 @@ class Encoder:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             return self._dataclass(value, hint, path)
         if isinstance(value, str | Promise):
-            return _strings(value, hint, path)
+            return _text(value, path)
         if (reference := self._model_reference(value, path)) is not None:
             return reference
         raise NotSerializableError(path=path, reason=_cure(value))
@@ -147,7 +149,8 @@ class Encoder:
 
     def _enum(self, value: enum.Enum, hint: Any, path: str) -> JsonValue:
         if type(value) in hinted_classes(hint):
-            return {"$enum": [type(value).__qualname__, value.name]}
+            member = value.name if value.name in type(value).__members__ else value.value
+            return {"$enum": [type(value).__qualname__, member]}
         if isinstance(value, str | int | float):
             return self.encode(value.value, Any, path)
         reason = f"{value!r} is an enum; annotate it with {type(value).__name__}, or pass .value."
@@ -161,13 +164,27 @@ class Encoder:
                 "or pass dataclasses.asdict(...)."
             )
             raise NotSerializableError(path=path, reason=reason)
-        hints = typing.get_type_hints(cls)
+        hints = _field_hints(cls, path)
         fields = {
             f.name: self.encode(getattr(value, f.name), hints.get(f.name, Any), f"{path}.{f.name}")
             for f in dataclasses.fields(value)
             if f.init
         }
         return {"$dataclass": [cls.__qualname__, fields]}
+
+
+def _field_hints(cls: type, path: str) -> dict[str, Any]:
+    """The hints of a dataclass that can be made again from its fields."""
+    names = {f.name for f in dataclasses.fields(cls) if f.init}
+    needed = {p.name for p in inspect.signature(cls).parameters.values() if p.default is p.empty}
+    if needed - names:
+        reason = f"{cls.__name__} cannot be made again from its fields alone: it takes InitVar."
+        raise NotSerializableError(path=path, reason=reason)
+    try:
+        return typing.get_type_hints(cls)
+    except (NameError, TypeError, AttributeError) as error:
+        reason = f"a type hint of {cls.__name__} cannot be evaluated ({error})."
+        raise NotSerializableError(path=path, reason=reason) from None
 
 
 def decode_text(text: str, *, hint: Any = Any, resolve: Resolve) -> Any:
@@ -194,7 +211,7 @@ def find_references(text: str) -> list[tuple[str, Any]]:
     if '"$model"' in text:
         read_text(
             text,
-            lambda decoder, structure: decoder.decode(structure, _ANYTHING),
+            lambda decoder, structure: decoder.decode(structure, ANYTHING),
             lambda label, key: found.append((label, key)),
         )
     return found
@@ -224,43 +241,38 @@ class Decoder:
             return _READERS[tag](body)
         if tag in _COLLECTION_TAGS:
             items = self.decode(body, hint)
-            return items if hint is _ANYTHING else _COLLECTION_TAGS[tag](items)
+            return items if hint is ANYTHING else _COLLECTION_TAGS[tag](items)
         if tag == "$dict":
             key_hint, value_hint = mapping_hints(hint)
             pairs = [(self.decode(k, key_hint), self.decode(v, value_hint)) for k, v in body]
-            return pairs if hint is _ANYTHING else dict(pairs)
+            return pairs if hint is ANYTHING else dict(pairs)
         if tag == "$model":
-            return self._resolve(body[0], self.decode(body[1], Any))
+            return self._instance(body, hint)
         if tag == "$enum":
-            return body[1] if hint is _ANYTHING else _hinted(hint, body[0])[body[1]]
+            return body[1] if hint is ANYTHING else _member(_hinted(hint, body[0]), body[1])
         if tag == "$dataclass":
             return self._dataclass(body, hint)
         raise UndecodableError(reason=f"it holds the unknown tag {tag!r}.")
 
+    def _instance(self, body: JsonValue, hint: Any) -> Any:
+        label, key = body
+        if not isinstance(label, str):
+            raise UndecodableError(reason=f"{label!r} is no model's label.")
+        instance = self._resolve(label, self.decode(key, Any))
+        models = tuple(cls for cls in hinted_classes(hint) if hasattr(cls, "_meta"))
+        if models and hint is not ANYTHING and not isinstance(instance, models):
+            raise UndecodableError(
+                reason=f"it holds a {label}, which its type hint does not admit."
+            )
+        return instance
+
     def _dataclass(self, body: JsonValue, hint: Any) -> Any:
         name, fields = body
-        if hint is _ANYTHING:
+        if hint is ANYTHING:
             return {k: self.decode(v, hint) for k, v in fields.items()}
         cls = _hinted(hint, name)
         hints = typing.get_type_hints(cls)
         return cls(**{k: self.decode(v, hints.get(k, Any)) for k, v in fields.items()})
-
-
-# --- hints
-
-_ANYTHING = object()  # a hint that fits every class, for looking without building
-
-
-def hinted_classes(hint: Any) -> list[type]:
-    """The classes a hint admits: those of a union, the one of a plain annotation."""
-    if isinstance(hint, type) and not isinstance(hint, types.GenericAlias):
-        return [hint]
-    origin = typing.get_origin(hint)
-    if origin is typing.Annotated:
-        return hinted_classes(typing.get_args(hint)[0])
-    if origin is typing.Union or origin is types.UnionType:
-        return [cls for option in typing.get_args(hint) for cls in hinted_classes(option)]
-    return [origin] if isinstance(origin, type) else []
 
 
 def _hinted(hint: Any, qualname: str) -> Any:
@@ -270,37 +282,9 @@ def _hinted(hint: Any, qualname: str) -> Any:
     raise UndecodableError(reason=f"it holds a {qualname}, but no type hint names that class.")
 
 
-def _arguments_of(hint: Any, origins: tuple[type, ...]) -> tuple[Any, ...]:
-    """The type arguments of the first option of a hint that is such a container."""
-    origin = typing.get_origin(hint)
-    if origin is typing.Annotated:
-        return _arguments_of(typing.get_args(hint)[0], origins)
-    if origin is typing.Union or origin is types.UnionType:
-        options = (_arguments_of(option, origins) for option in typing.get_args(hint))
-        return next((found for found in options if found), ())
-    if isinstance(origin, type) and issubclass(origin, origins):
-        return typing.get_args(hint)
-    return ()
-
-
-def item_hints(hint: Any, count: int) -> list[Any]:
-    """A hint for each of ``count`` items of a list, tuple or set annotated with ``hint``."""
-    if hint is _ANYTHING or hint is Any:
-        return [hint] * count
-    found = _arguments_of(hint, _ITERABLES)
-    if not found:
-        return [Any] * count
-    if len(found) == 1 or (len(found) == 2 and found[1] is Ellipsis):
-        return [found[0]] * count
-    return [*found, *[Any] * count][:count]
-
-
-def mapping_hints(hint: Any) -> tuple[Any, Any]:
-    """The hints of a mapping's keys and values."""
-    if hint is _ANYTHING or hint is Any:
-        return hint, hint
-    found = _arguments_of(hint, (Mapping,))
-    return (found[0], found[1]) if len(found) == 2 else (Any, Any)
+def _member(cls: Any, stored: Any) -> Any:
+    """A member by its name; a combination of flags by its value."""
+    return cls[stored] if isinstance(stored, str) else cls(stored)
 
 
 # --- one writer and one reader for each tag
@@ -329,11 +313,6 @@ def _microseconds(value: dt.timedelta, path: str) -> int:
     return value // dt.timedelta(microseconds=1)
 
 
-def _ordered(value: Any) -> Any:
-    """Sets in a stable order, so that equal sets have equal texts; the rest as it is."""
-    return sorted(value, key=repr) if isinstance(value, set | frozenset) else value
-
-
 def _cure(value: object) -> str:
     name = type(value).__name__
     if hasattr(value, "model") and hasattr(value, "iterator"):
@@ -360,14 +339,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "$timedelta": lambda body: dt.timedelta(microseconds=body),
     "$decimal": Decimal,
     "$uuid": UUID,
-    "$bytes": base64.b64decode,
+    "$bytes": partial(base64.b64decode, validate=True),
 }
 _COLLECTIONS: dict[type, str] = {tuple: "$tuple", set: "$set", frozenset: "$frozenset"}
 _COLLECTION_TAGS: dict[str, Callable[[Any], Any]] = {tag: t for t, tag in _COLLECTIONS.items()}
-_ITERABLES = (
-    list,
-    tuple,
-    set,
-    frozenset,
-    typing.cast("type", typing.get_origin(typing.Iterable[int])),
-)

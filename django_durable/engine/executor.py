@@ -11,6 +11,7 @@ nothing is said.
 """
 
 import contextvars
+import copy
 import logging
 from datetime import timedelta
 from typing import Any, NoReturn
@@ -107,14 +108,19 @@ def tell(signal: Any, run: Run, **more: Any) -> None:
 
     def send() -> None:
         mark_outside()
-        for receiver, answer in signal.send_robust(run.job.task_path, job=run.job, **more):
+        answers = signal.send_robust(run.job.task_path, job=copy.copy(run.job), **more)
+        for receiver, answer in answers:
             if isinstance(answer, Exception):
-                logger.error(
-                    "A receiver of a signal failed: %s", receiver, exc_info=answer,
-                    extra=log_fields(run.job),
-                )  # fmt: skip
+                complain(receiver, answer)
 
-    contextvars.copy_context().run(send)
+    def complain(receiver: Any, error: BaseException) -> None:
+        fields = log_fields(run.job)
+        logger.error("A receiver of a signal failed: %s", receiver, exc_info=error, extra=fields)
+
+    try:
+        contextvars.copy_context().run(send)
+    except BaseException as error:  # send_robust lets SystemExit and its like through
+        complain("it ended with one that is no Exception", error)
 
 
 def call(run: Run) -> tuple[Outcome | Ending, BaseException | None]:
@@ -138,7 +144,11 @@ def call(run: Run) -> tuple[Outcome | Ending, BaseException | None]:
 
 def call_function(run: Run, arguments: instances.Arguments) -> Any:
     task = run.task
-    args = [task.make_context(run.job), *arguments.args] if task.takes_context else arguments.args
+    args = (
+        [task.make_context(run.public_job), *arguments.args]
+        if task.takes_context
+        else arguments.args
+    )
     if task.atomic:
         call_in_transaction(run, args, arguments.kwargs)
     function = async_to_sync(task.func) if task.is_async else task.func

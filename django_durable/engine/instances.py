@@ -4,6 +4,7 @@ Also the shapes in which a job's arguments, return value and errors are stored. 
 """
 
 import hashlib
+import inspect
 import json
 import sys
 import traceback
@@ -101,29 +102,71 @@ class Arguments:
 _NO_ARGUMENTS = '{"args":[],"kwargs":{}}'
 
 
-def encode_arguments(
-    function: Any,
-    names: Sequence[str],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    limit: int | None = None,
-) -> str:
-    """The text of a call. ``names`` are the positional parameters', in order, for hints and errors.
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a function says of its parameters, for encoding a call of it."""
 
-    Raises: NotSerializableError, PayloadTooLargeError.
-    """
+    names: tuple[str, ...]
+    """The positional parameters, without a task's context; the last one may be ``*args``."""
+    hints: dict[str, Any]
+    other: Any
+    """The hint of keyword arguments that are no parameter: that of ``**kwargs``."""
+
+    def positional(self, args: Sequence[Any]) -> list[tuple[str, Any]]:
+        fallback = self.names[-1] if self.names else "args"
+        return list(zip_longest(self.names[: len(args)], args, fillvalue=fallback))
+
+    def hint(self, name: str) -> Any:
+        return self.hints.get(name, self.other)
+
+
+@lru_cache(maxsize=4096)
+def signature_of(function: Any, *, takes_context: bool = False) -> Signature:
+    parameters = list(python_signature(function).parameters.values())
+    positional = [p.name for p in parameters if p.kind in _POSITIONAL]
+    hints = hints_of(function)
+    open_ended = [p.name for p in parameters if p.kind is p.VAR_KEYWORD]
+    return Signature(
+        names=tuple(positional[1:] if takes_context else positional),
+        hints={name: hint for name, hint in hints.items() if name not in open_ended},
+        other=hints.get(open_ended[0], Any) if open_ended else Any,
+    )
+
+
+@lru_cache(maxsize=4096)
+def python_signature(function: Any) -> inspect.Signature:
+    return inspect.signature(function)
+
+
+_POSITIONAL = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.VAR_POSITIONAL,
+)
+
+
+def encode_arguments(
+    signature: Signature, args: Sequence[Any], kwargs: dict[str, Any], limit: int | None = None
+) -> str:
+    """The text of a call. Raises: NotSerializableError, PayloadTooLargeError."""
     if not args and not kwargs:
         return _NO_ARGUMENTS
-    hints = hints_of(function)
-    named = zip_longest(names[: len(args)], args, fillvalue=names[-1] if names else "args")
 
     def build(encoder: codec.Encoder) -> codec.JsonValue:
         return {
-            "args": [encoder.encode(value, hints.get(name, Any), name) for name, value in named],
-            "kwargs": {k: encoder.encode(v, hints.get(k, Any), k) for k, v in kwargs.items()},
+            "args": [
+                encoder.encode(value, signature.hint(name), name)
+                for name, value in signature.positional(args)
+            ],
+            "kwargs": {k: encoder.encode(v, signature.hint(k), k) for k, v in kwargs.items()},
         }
 
     return codec.write_text(build, "arguments", model_key, limit)
+
+
+def digest_call(signature: Signature, args: Sequence[Any], kwargs: dict[str, Any]) -> str:
+    """A digest of a call; of arguments bound to parameters, however they were passed."""
+    return digest(encode_arguments(signature, args, dict(sorted(kwargs.items()))))
 
 
 def decode_arguments(text: str, task_path: str, job_id: Any) -> Arguments:
@@ -134,22 +177,22 @@ def decode_arguments(text: str, task_path: str, job_id: Any) -> Arguments:
     if text == _NO_ARGUMENTS:
         return Arguments([], {})
     task = registry.find_task(task_path)
-    hints = hints_of(task.func) if task else {}
-    names = task.parameter_names if task else ()
+    signature = task.signature if task else Signature((), {}, Any)
 
     def build(decoder: codec.Decoder, call: codec.JsonValue) -> Arguments:
         args, kwargs = call["args"], call["kwargs"]
         if type(args) is not list or type(kwargs) is not dict or len(call) != 2:
             raise codec.UndecodableError(reason='it is not {"args": [...], "kwargs": {...}}.')
-        named = zip_longest(names[: len(args)], args, fillvalue=names[-1] if names else "args")
         return Arguments(
-            [decoder.decode(value, hints.get(name, Any)) for name, value in named],
-            {k: decoder.decode(v, hints.get(k, Any)) for k, v in kwargs.items()},
+            [
+                decoder.decode(value, signature.hint(name))
+                for name, value in signature.positional(args)
+            ],
+            {k: decoder.decode(v, signature.hint(k)) for k, v in kwargs.items()},
         )
 
     try:
-        resolve = resolver(text)
-        return cast("Arguments", codec.read_text(text, build, resolve))
+        return cast("Arguments", codec.read_text(text, build, resolver(text)))
     except codec.UndecodableError as error:
         reason = f"its arguments are not what was enqueued: {error}"
         raise JobRowError(job_id=job_id, task_path=task_path, reason=reason) from error

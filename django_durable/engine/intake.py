@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -82,9 +83,12 @@ def _submit_outside(alias: str, request: Request, new: NewJob) -> Job:
 def build(request: Request) -> NewJob:
     """The row of a call, checked. Raises: EnqueueError."""
     task = request.task
+    if not hasattr(task, "bind_arguments"):
+        reason = "it is not a task; decorate the function with @task."
+        raise InvalidOptionError(option="task", value=task, reason=reason)
     registry.check_conflict(task.path)
     check_queue(task.queue_name)
-    task.check_arguments(request.args, request.kwargs)
+    task.bind_arguments(request.args, request.kwargs)
     limit = get_settings().MAX_PAYLOAD_BYTES
     subject_type, subject_key = _subject_of(task.subject)
     return NewJob(
@@ -92,9 +96,7 @@ def build(request: Request) -> NewJob:
         task_path=task.path,
         queue_name=task.queue_name,
         priority=task.priority,
-        arguments=instances.encode_arguments(
-            task.func, task.parameter_names, request.args, request.kwargs, limit
-        ),
+        arguments=instances.encode_arguments(task.signature, request.args, request.kwargs, limit),
         run_after=task.run_after,
         delay=task.delay,
         subject_type=subject_type,
@@ -138,12 +140,11 @@ def key_of(request: Request, new: NewJob) -> NewKey | None:
     task = request.task
     if task.idempotency_key is None:
         return None
-    bound = task.bind_arguments(request.args, request.kwargs)
-    text = instances.encode_arguments(task.func, (), (), dict(sorted(bound.items())))
+    args, kwargs = task.bind_arguments(request.args, request.kwargs)
     return NewKey(
         scope=task.path,
         key=task.idempotency_key,
-        fingerprint=instances.digest(text),
+        fingerprint=instances.digest_call(task.signature, args, kwargs),
         retention=task.idempotency_retention,
     )
 
@@ -335,7 +336,8 @@ def submit_many(requests: Sequence[Request]) -> list[Job]:
             part = plain[start : start + CHUNK]
             jobs |= zip(part, _submit_part(alias, run, [rows[i] for i in part]), strict=True)
         for i in sorted(keyed, key=lambda i: (rows[i].task_path, requests[i].task.idempotency_key)):
-            jobs[i] = _submit_one(alias, run, requests[i], rows[i])
+            with numbered(i, requests[i]):
+                jobs[i] = _submit_one(alias, run, requests[i], rows[i])
     return [jobs[i] for i in range(len(requests))]
 
 
@@ -350,9 +352,16 @@ def _submit_one(alias: str, run: Run | None, request: Request, new: NewJob) -> J
     return _submit_inside(run, request, new) if run else _submit_outside(alias, request, new)
 
 
-def _build_numbered(index: int, request: Request) -> NewJob:
-    """Build one of many. Raises: BulkItemError, naming its place."""
+@contextmanager
+def numbered(index: int, request: Request) -> Iterator[None]:
+    """Name the place of the one among many that is refused. Raises: BulkItemError."""
     try:
-        return build(request)
+        yield
     except EnqueueError as error:
-        raise BulkItemError(index=index, task_path=request.task.path, cause=error) from error
+        shown = getattr(request.task, "path", repr(request.task))
+        raise BulkItemError(index=index, task_path=shown, cause=error) from error
+
+
+def _build_numbered(index: int, request: Request) -> NewJob:
+    with numbered(index, request):
+        return build(request)

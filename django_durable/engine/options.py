@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django_durable.exceptions import InvalidOptionError
@@ -10,6 +10,7 @@ from django_durable.retry import RetryPolicy
 
 _QUEUE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}")
 LONGEST_KEY = 500
+LONGEST = timedelta(days=36_500)
 
 
 def check_options(options: Mapping[str, Any], *, allowed: Collection[str]) -> None:
@@ -36,17 +37,27 @@ def check_queue_name(value: Any) -> str | None:
 
 
 def _run_after(value: Any) -> str | None:
-    if value is None or (isinstance(value, datetime) and value.tzinfo is not None):
+    if value is None:
         return None
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return None if _is_storable_time(value) else "it lies outside the calendar of UTC."
     if isinstance(value, datetime):
         return "it is naive; use django.utils.timezone.now() or make_aware()."
     return "it must be an aware datetime; for a time from now use delay."
 
 
 def _delay(value: Any) -> str | None:
-    if value is None or (isinstance(value, timedelta) and value >= timedelta(0)):
+    if value is None or (isinstance(value, timedelta) and timedelta(0) <= value <= LONGEST):
         return None
-    return "it must be a timedelta that is not negative."
+    return "it must be a timedelta that is not negative, of a hundred years at most."
+
+
+def _is_storable_time(value: datetime) -> bool:
+    try:
+        value.astimezone(UTC)
+    except OverflowError:
+        return False
+    return True
 
 
 def check_key(value: Any) -> str | None:
@@ -57,6 +68,8 @@ def check_key(value: Any) -> str | None:
         return "it must not be empty or blank."
     if "\x00" in value:
         return "it must not hold a NUL character."
+    if any("\ud800" <= c <= "\udfff" for c in value):
+        return "it must not hold half of a surrogate pair."
     if len(value) > LONGEST_KEY:
         return f"it must not have more than {LONGEST_KEY} characters."
     return None
@@ -68,8 +81,8 @@ def _optional_key(value: Any) -> str | None:
 
 def check_retention(value: Any) -> str | None:
     """What is wrong with the time a key answers, or None."""
-    fit = isinstance(value, timedelta) and value > timedelta(0)
-    return None if fit else "it must be a positive timedelta."
+    fit = isinstance(value, timedelta) and timedelta(0) < value <= LONGEST
+    return None if fit else "it must be a positive timedelta of a hundred years at most."
 
 
 def _retry(value: Any) -> str | None:

@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.db import connections, transaction
+
 from django_durable.conf import get_settings
 from django_durable.engine.sql import Connection, fetch_all, fetch_one, load
 from django_durable.engine.states import JobState
@@ -13,6 +15,7 @@ from django_durable.engine.states import JobState
 FINISH_JOBS = load("finish_jobs")
 CANCEL_JOBS = load("cancel_jobs")
 READ_SUCCESS = load("read_success")
+LOCK_JOBS = load("lock_jobs")
 RETRY_JOBS = load("retry_jobs")
 
 
@@ -80,20 +83,16 @@ class Changed:
     changed: bool
 
 
-def cancel_jobs(connection: Connection, job_ids: Sequence[UUID]) -> list[Changed]:
-    """Cancel jobs; one that runs is asked to stop. Jobs missing from the answer do not exist."""
-    rows = fetch_all(connection, CANCEL_JOBS, {"ids": sorted(job_ids)})
-    return [
-        Changed(job_id, path, JobState(before), before not in _FINISHED)
-        for job_id, path, before, _after in rows
-    ]
+def cancel_jobs(alias: str, job_ids: Sequence[UUID]) -> list[Changed]:
+    """Cancel jobs in one transaction; one that runs is asked to stop.
 
-
-_FINISHED = frozenset({"SUCCESSFUL", "FAILED", "CANCELLED"})
+    Jobs missing from the answer do not exist. Locks the jobs by id first, decides afterwards.
+    """
+    return _change(alias, job_ids, CANCEL_JOBS, {})
 
 
 def retry_jobs(
-    connection: Connection,
+    alias: str,
     job_ids: Sequence[UUID],
     *,
     rerun_interrupted: bool = False,
@@ -101,14 +100,20 @@ def retry_jobs(
 ) -> list[Changed]:
     """Make failed, cancelled and blocked jobs ready again, each from the step that ended it."""
     params = {
-        "ids": sorted(job_ids),
         "rerun_interrupted": rerun_interrupted,
         "allowed_steps": list(allowed_steps),
         **get_settings().notify_parameters,
     }
+    return _change(alias, job_ids, RETRY_JOBS, params)
+
+
+def _change(
+    alias: str, job_ids: Sequence[UUID], statement: str, params: dict[str, Any]
+) -> list[Changed]:
+    ids = {"ids": sorted(job_ids)}
+    with transaction.atomic(using=alias):
+        found = fetch_all(connections[alias], LOCK_JOBS, ids)
+        changed = {row[0] for row in fetch_all(connections[alias], statement, params | ids)}
     return [
-        Changed(job_id, path, JobState(before), changed)
-        for job_id, path, before, _kind, changed, _woken in fetch_all(
-            connection, RETRY_JOBS, params
-        )
+        Changed(job_id, path, JobState(before), job_id in changed) for job_id, path, before in found
     ]

@@ -5,10 +5,12 @@ An identity is ``scope/name#n``: the n-th call of that name in its scope. The fi
 compared, never positions, so removed and reordered steps find their checkpoints.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django_durable.exceptions import (
@@ -20,6 +22,7 @@ from django_durable.exceptions import (
 
 STARTED, RETRYING, SUCCESSFUL, FAILED = "STARTED", "RETRYING", "SUCCESSFUL", "FAILED"
 FINAL = frozenset({SUCCESSFUL, FAILED})
+LONGEST_NAME, LONGEST_KEY = 200, 120  # characters; identities live in an index
 _RESERVED = "/#[]"
 _ESCAPES = {ord(c): f"%{ord(c):02X}" for c in "%/#[]\x00"}
 
@@ -54,15 +57,21 @@ def check_name(name: object, *, what: str = "step") -> str:
     """The name, if it can be part of an identity. Raises: TaskDefinitionError."""
     if not isinstance(name, str) or not name.strip():
         raise TaskDefinitionError(name=name, reason=f"a {what} name must not be empty.")
-    if bad := [c for c in name if c in _RESERVED or c == "\x00"]:
+    if len(name) > LONGEST_NAME:
+        reason = f"a {what} name must not have more than {LONGEST_NAME} characters."
+        raise TaskDefinitionError(name=name, reason=reason)
+    if bad := [c for c in name if c in _RESERVED or c == "\x00" or "\ud800" <= c <= "\udfff"]:
         reason = f"a {what} name must not contain {bad[0]!r}."
         raise TaskDefinitionError(name=name, reason=reason)
     return name
 
 
 def keyed(name: str, key: object) -> str:
-    """``name[key]``, with the characters escaped that would make two identities look alike."""
-    return f"{name}[{str(key).translate(_ESCAPES)}]"
+    """``name[key]``: escaped, so that no two identities look alike; long ones by their digest."""
+    text = str(key).translate(_ESCAPES)
+    if len(text) > LONGEST_KEY:
+        text = f"{text[:40]}...{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:32]}"
+    return f"{name}[{text}]"
 
 
 @dataclass(slots=True)
@@ -74,6 +83,7 @@ class Scope:
     functions: dict[str, Any] = field(default_factory=dict)
     unreached: set[str] = field(default_factory=set)
     recorded_bases: set[str] = field(default_factory=set)
+    furthest: int = 0
     busy: str | None = None
 
     def identify(self, name: str) -> str:
@@ -85,7 +95,7 @@ class Scope:
     def bind(self, name: str, function: Any) -> None:
         """Hold a name to one function. Raises: DuplicateStepNameError."""
         known = self.functions.setdefault(name, function)
-        if known is not function:
+        if same_function(known) is not same_function(function):
             raise DuplicateStepNameError(
                 step=name, first=describe(known), second=describe(function)
             )
@@ -131,6 +141,7 @@ class History:
             self._check_new(scope, identity)
             return None
         scope.unreached.discard(identity)
+        scope.furthest = max(scope.furthest, record.seq)
         if record.kind != kind:
             raise ReplayMismatch(
                 expected=f"{describe_kind(record.kind)} at {identity} (recorded)",
@@ -148,16 +159,25 @@ class History:
         name = identity.removeprefix(scope.path).partition("#")[0]
         base = base_name(name)
         known_key = base != name and base in scope.recorded_bases
-        if not scope.unreached or known_key or base in self._allowed or name in self._allowed:
+        ahead = [i for i in scope.unreached if self.records[i].seq > scope.furthest]
+        if not ahead or known_key or base in self._allowed or name in self._allowed:
             return
-        ahead = min(scope.unreached, key=lambda i: self.records[i].seq)
+        nearest = min(ahead, key=lambda i: self.records[i].seq)
         raise ReplayMismatch(
-            expected=f"{ahead} (recorded, not reached yet)",
+            expected=f"{nearest} (recorded, not reached yet)",
             found=f"{identity}, which has no checkpoint: a new step, or a renamed one",
         )
 
     def add(self, record: Recorded) -> None:
         self.records[record.identity] = record
+
+
+def same_function(function: Any) -> Any:
+    """What two objects have in common if they are the same function made twice."""
+    while isinstance(function, partial):
+        function = function.func
+    function = getattr(function, "__func__", function)
+    return getattr(function, "__code__", None) or type(function)
 
 
 def base_name(name: str) -> str:

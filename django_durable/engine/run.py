@@ -8,12 +8,14 @@ Suspension, each later one raises it again.
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
@@ -86,7 +88,7 @@ class ActiveStep:
         return f"{self.identity}/{call}" if n == 1 else f"{self.identity}/{call}#{n}"
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Run:
     """One run, from claim to outcome. Made by the executor, used by durable calls.
 
@@ -96,6 +98,7 @@ class Run:
     """
 
     job: Job
+    """The row as it was claimed; users get a copy, since what they do to it must change nothing."""
     task: Any
     alias: str
     history: History
@@ -110,6 +113,11 @@ class Run:
     timed_step: Any = None
     session: Any = None
     begun_at: float = field(default_factory=machine_seconds)
+
+    @cached_property
+    def public_job(self) -> Job:
+        """The row for user code."""
+        return copy.copy(self.job)
 
     def now(self) -> datetime:
         """The database's time, as of the claim and the machine's clock since."""

@@ -132,7 +132,7 @@ def find(
     """
     refuse_in_transaction(f'Step "{rule.name}"')
     scope = run.history.root
-    scope.bind(rule.name, getattr(rule.func, "__code__", rule.func))
+    scope.bind(rule.name, rule.func)
     name = keyed(rule.name, rule.key(*args, **kwargs)) if rule.key else rule.name
     identity = scope.identify(name)
     fingerprint = fingerprint_of(args, kwargs) if rule.match_arguments else None

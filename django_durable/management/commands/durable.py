@@ -64,7 +64,7 @@ class Command(BaseCommand):
         except (NotReadyError, ImproperlyConfigured) as error:
             raise CommandError(str(error)) from error
         except OperationalError as error:
-            raise CommandError(f"The jobs' database does not answer: {error}") from error
+            raise CommandError(f"Database {jobs_alias()!r}: {error}") from error
 
 
 def add_common_arguments(parser: ArgumentParser) -> None:

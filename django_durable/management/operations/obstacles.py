@@ -20,6 +20,8 @@ from django_durable.management.operations.finding import Finding
 from django_durable.management.operations.output import age, count_of, moment, span
 from django_durable.management.operations.reading import (
     MOST,
+    SILENT,
+    STOPPING,
     Bounded,
     WorkerStatus,
     all_jobs,
@@ -171,29 +173,31 @@ def unnamed_queue(situation: Situation) -> Iterator[Finding]:
 
 
 def unserved(situation: Situation) -> Iterator[Finding]:
-    queue, workers = situation.job.queue_name, situation.workers
+    queue = situation.job.queue_name
+    alive = [worker for worker in situation.workers if worker.is_alive]
     if situation.claimers:
         return
-    if not any(worker.is_alive for worker in workers):
+    if not alive:
         yield Finding(code="no-worker", says="No worker is alive.", cure=START_WORKER)
         return
-    alive = [f"{w} serves {', '.join(w.queues) or 'all'}" for w in workers if w.is_alive]
-    stopping = [w for w in workers if w.is_alive and not w.claims_from(queue) and w.state != "live"]
+    offers = "; ".join(
+        f"{w} is stopping" if w.state == STOPPING else f"{w} serves {', '.join(w.queues)}"
+        for w in alive
+    )
     yield Finding(
         code="unserved-queue",
-        says=f"No live worker claims from its queue {queue}: {'; '.join(alive)}."
-        + (f" {count_of(len(stopping), 'worker')} of them on the way out." if stopping else ""),
+        says=f"No live worker claims from its queue {queue}: {offers}.",
         cure=f"manage.py durable_worker --queue {queue}",
     )
 
 
 def silent_workers(situation: Situation) -> Iterator[Finding]:
-    """Workers that look dead, in the way of nobody, but often the reason why none serves."""
-    silent = [w for w in situation.workers if w.state == "silent"]
+    """Workers that look dead; often the reason why none serves."""
+    silent = [w for w in situation.workers if w.state == SILENT]
     if silent and not situation.claimers:
         names = ", ".join(f"{w}, last heard {age(w.heartbeat_at, situation.now)}" for w in silent)
         yield Finding(
-            code="silent-worker",
+            code="silent-workers",
             says=f"Not heard of for longer than a lease: {names}.",
             cure="see whether that process is frozen, or cut off from the database.",
         )
