@@ -50,6 +50,10 @@ class BoundedChangeList(ChangeList):
 
     paginator: BoundedPaginator
 
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
+        """The list's own, whatever the address says: any other would sort the whole table."""
+        return list(self.model_admin.ordering or ())
+
     @property
     def is_cut(self) -> bool:
         return self.paginator.is_cut

@@ -25,7 +25,7 @@ class WorkerState(TextChoices):
 
     LIVE = "LIVE", gettext_lazy("live")
     STOPPING = "STOPPING", gettext_lazy("stopping")
-    SILENT = "SILENT", gettext_lazy("lease expired")
+    SILENT = "SILENT", gettext_lazy("silent")
     STOPPED = "STOPPED", gettext_lazy("stopped")
     LOST = "LOST", gettext_lazy("lost")
 

@@ -26,9 +26,6 @@ class JsonTextField(_TextField):
     def select_format(self, compiler: Any, sql: str, params: Any) -> tuple[str, Any]:
         return f"{sql}::text", params
 
-    def get_placeholder(self, value: Any, compiler: Any, connection: Any) -> str:
-        return "%s::json"
-
 
 def means(meaning: str) -> Any:
     """A column's meaning, told to people (``help_text``) and to psql (``db_comment``)."""

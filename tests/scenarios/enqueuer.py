@@ -1,4 +1,4 @@
-"""``python -m tests.scenarios.enqueuer KEY GATE``: a process that enqueues under a key, from threads."""
+"""``python -m tests.scenarios.enqueuer KEY GATE``: enqueues under a key, from several threads."""
 
 import sys
 import threading

@@ -1,4 +1,4 @@
-"""A proxy before PostgreSQL that cuts a connection once the server has answered a chosen request."""
+"""A proxy before PostgreSQL that cuts a connection once the server answered a chosen request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks of the stories in tests/scenarios: they stop at gates, where the test kills their worker."""
+"""Tasks of the stories in tests/scenarios: they stop at gates, where a test kills their worker."""
 
 import asyncio
 import os
