@@ -10,6 +10,17 @@ import pytest
 from django.db import connection
 
 from django_durable.contrib.embedded import EmbeddedServer
+from django_durable.engine import registry
+
+
+@pytest.fixture(autouse=True)
+def _forgotten_tasks() -> Iterator[None]:
+    """Tasks that a test declares are gone after it."""
+    tasks, conflicts = dict(registry._tasks), dict(registry._conflicts)
+    yield
+    for known, before in ((registry._tasks, tasks), (registry._conflicts, conflicts)):
+        known.clear()
+        known.update(before)
 
 
 @pytest.fixture

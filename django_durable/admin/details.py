@@ -17,7 +17,6 @@ from django.utils.translation import gettext, gettext_lazy
 
 from django_durable.admin import display
 from django_durable.admin.filters import children_of
-from django_durable.engine.instances import storable
 from django_durable.models import (
     Attempt,
     AttemptOutcome,
@@ -34,7 +33,8 @@ MOST_ROWS = 50
 """Attempts, children and keys on one page."""
 CHECKPOINTS_PER_PAGE = 200
 LONGEST_VALUE, LONGEST_ERROR = 2_000, 30_000
-"""Characters of a checkpoint's value and error; the rest does not leave the database."""
+"""Characters of a saved value and of an error; the rest does not leave the database."""
+_VALUE, _ERROR = Cast("value", TextField()), Cast("error", TextField())
 
 _KINDS = {
     "plain": gettext_lazy("plain"),
@@ -56,6 +56,14 @@ def some(rows: QuerySet[Any]) -> Some[Any]:
     return Some(found[:MOST_ROWS], len(found) > MOST_ROWS)
 
 
+def _error(head: str | None, size: int) -> SafeString | None:
+    if head is None:
+        return None
+    if size <= LONGEST_ERROR:
+        return display.ErrorText.read(head).folded()
+    return display.fold(display.summary_of_head(head), display.shorten(head, LONGEST_VALUE, size))
+
+
 # --- attempts
 
 
@@ -75,14 +83,16 @@ class AttemptLine:
 
 def list_attempts(site: AdminSite, job: Job) -> Some[AttemptLine]:
     """The latest bad attempts of a job, oldest first."""
-    latest = some(Attempt.objects.using(job._state.db).filter(job_id=job.pk).order_by("-id"))
+    rows = Attempt.objects.using(job._state.db).filter(job_id=job.pk).defer("error")
+    cut = rows.annotate(error_head=Left(_ERROR, LONGEST_ERROR), error_size=Length(_ERROR))
+    latest = some(cut.order_by("-id"))
     ids = {row.worker_id for row in latest.rows} - {None}
     workers = Worker.objects.using(job._state.db).in_bulk(ids)
     lines = [_attempt_line(site, row, workers) for row in reversed(latest.rows)]
     return Some(lines, latest.more)
 
 
-def _attempt_line(site: AdminSite, row: Attempt, workers: Mapping[int, Worker]) -> AttemptLine:
+def _attempt_line(site: AdminSite, row: Any, workers: Mapping[int, Worker]) -> AttemptLine:
     started = row.claimed_at
     return AttemptLine(
         number=row.attempt,
@@ -92,7 +102,7 @@ def _attempt_line(site: AdminSite, row: Attempt, workers: Mapping[int, Worker]) 
         ended=display.clock_time(row.ended_at),
         duration=display.duration(row.ended_at - started) if started else display.EMPTY,
         code_version=row.code_version or display.EMPTY,
-        error=display.ErrorText.read(row.error).folded() if row.error else None,
+        error=_error(row.error_head, row.error_size),
     )
 
 
@@ -140,7 +150,6 @@ class CheckpointPage:
 
 def list_checkpoints(job: Job, number: str | None) -> CheckpointPage:
     """One page of a job's checkpoints in the order of their calls, values cut by the database."""
-    value, error = Cast("value", TextField()), Cast("error", TextField())
     columns = (
         "seq", "identity", "function", "fingerprint", "kind", "state", "attempt", "started_at",
         "saved_at", "next_attempt_at",
@@ -148,10 +157,10 @@ def list_checkpoints(job: Job, number: str | None) -> CheckpointPage:
     rows = Checkpoint.objects.using(job._state.db).filter(job_id=job.pk)
     ordered = rows.order_by("seq", "identity").values(
         *columns,
-        value_head=Left(value, LONGEST_VALUE),
-        value_size=Length(value),
-        error_head=Left(error, LONGEST_ERROR),
-        error_size=Length(error),
+        value_head=Left(_VALUE, LONGEST_VALUE),
+        value_size=Length(_VALUE),
+        error_head=Left(_ERROR, LONGEST_ERROR),
+        error_size=Length(_ERROR),
     )
     page = Paginator(ordered, CHECKPOINTS_PER_PAGE).get_page(number)
     return CheckpointPage([_checkpoint_line(row) for row in page], page)
@@ -178,24 +187,15 @@ def _value(head: str | None, size: int) -> SafeString | None:
     if head is None:
         return None
     if size > LONGEST_VALUE:
-        return display.fold(storable(head), display.shorten(storable(head), size=size))
+        return display.fold(head, display.shorten(head, LONGEST_VALUE, size))
     text = display.pretty(head)
-    return display.fold(text if "\n" not in text else storable(head), text)
-
-
-def _error(head: str | None, size: int) -> SafeString | None:
-    if head is None:
-        return None
-    if size <= LONGEST_ERROR:
-        return display.ErrorText.read(head).folded()
-    return display.fold(display.summary_of_head(head), display.shorten(head, size=size))
+    return display.fold(head if "\n" in text else text, text)
 
 
 def has_interrupted_step(job: Job) -> bool:
     """Whether an at-most-once step of the job died half-way."""
     rows = Checkpoint.objects.using(job._state.db).filter(job_id=job.pk, state="FAILED")
-    texts = rows.annotate(text=Cast("error", TextField()))
-    return texts.filter(text__contains='"interrupted"').exists()
+    return rows.annotate(text=_ERROR).filter(text__contains='"interrupted"').exists()
 
 
 # --- other rows
@@ -203,6 +203,8 @@ def has_interrupted_step(job: Job) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class JobLine:
+    """One of several jobs, as the pages of others show it."""
+
     link: SafeString
     state: SafeString
     queue_name: str

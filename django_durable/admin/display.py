@@ -26,6 +26,7 @@ from django_durable.engine.instances import storable
 LONGEST_TEXT = 20_000
 """Characters of one value or traceback on a page."""
 LONGEST_LINE = 100
+"""Characters of what stands on one line and may be opened."""
 EMPTY = "-"
 
 
@@ -173,7 +174,7 @@ def summary_of_head(head: str) -> str:
     """Type and message from the first characters of a stored error; they stand first in it."""
     found = _HEAD.match(head)
     if found is None:
-        return storable(head)
+        return head
     kind, message = json.loads(found[1]), json.loads(f'"{found[2]}"', strict=False)
     return storable(f"{kind}: {message}" if message else kind)
 

@@ -47,9 +47,9 @@ class IdempotencyKeyAdmin(ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        return (find_keys(queryset, search_term) if search_term else queryset), False
+        return (find_keys(queryset, search_term) if search_term.strip() else queryset), False
 
-    @admin.display(description=gettext_lazy("names"))
+    @admin.display(description=gettext_lazy("job or result"))
     def names(self, key: IdempotencyKey) -> object:
         """Links to a job whether it is there or not: looking would take a query for each line."""
         if key.job_id is None:

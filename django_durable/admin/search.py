@@ -18,18 +18,19 @@ _MOST_KEYS = 100
 
 def find_jobs(jobs: QuerySet[Any], term: str) -> QuerySet[Any]:
     """Jobs named by an idempotency key, an id or its beginning (8 characters), or a task's path."""
-    wanted = id_range(term)
+    wanted = id_range(term.strip())
     named = find_keys(IdempotencyKey.objects.using(jobs.db), term).filter(job_id__isnull=False)
     ids = list(named.order_by().values_list("job_id", flat=True)[:_MOST_KEYS])
     if wanted or ids:
         return jobs.filter(Q(pk__in=ids) | Q(pk__range=wanted) if wanted else Q(pk__in=ids))
-    return of_task(jobs, term)
+    return of_task(jobs, term.strip())
 
 
 def find_keys(keys: QuerySet[Any], term: str) -> QuerySet[Any]:
     """Keys that read so, or ``scope: key`` as it is shown."""
-    scope, colon, key = term.partition(": ")
-    return keys.filter(Q(key=term) | Q(scope=scope, key=key) if colon else Q(key=term))
+    wanted = Q(key__in=[term, term.strip()])
+    scope, colon, key = term.strip().partition(": ")
+    return keys.filter(wanted | Q(scope=scope, key=key) if colon else wanted)
 
 
 def id_range(term: str) -> tuple[UUID, UUID] | None:

@@ -1,7 +1,8 @@
 """Several hosts that migrate one database at once take turns, and the later ones find it done.
 
 Django plans a migration right after the system checks of its database, so that is where a host
-waits for its turn; the turn ends when everything that follows a migration is done, or with the session.
+waits for its turn; the turn ends when everything that follows a migration is done, or with the
+session.
 """
 
 from __future__ import annotations

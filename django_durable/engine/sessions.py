@@ -65,12 +65,17 @@ def use_own_connection(alias: str) -> None:
 def connect(alias: str) -> psycopg.Connection[Any]:
     """A plain psycopg session in autocommit, with server-side parameters.
 
-    Statements are prepared when they recur, unless a pooler stands between.
+    Statements are prepared when they recur, unless a pooler stands between. All find their rows by
+    key: a plan kept from when the tables were small must not scan them when they have grown.
     """
     params = own_wrapper(alias).get_connection_params()
     params |= {"cursor_factory": psycopg.Cursor, "autocommit": True}
     connection = psycopg.Connection.connect(**params)
-    connection.prepare_threshold = None if is_pooled(connection) else 1
+    if is_pooled(connection):
+        connection.prepare_threshold = None
+    else:
+        connection.prepare_threshold = 1
+        connection.execute("set enable_seqscan to off")
     return connection
 
 

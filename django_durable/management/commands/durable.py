@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from argparse import SUPPRESS, ArgumentParser
 from typing import Any
 
@@ -63,6 +65,8 @@ class Command(BaseCommand):
             operation.run(output, options)
         except (NotReadyError, ImproperlyConfigured) as error:
             raise CommandError(str(error)) from error
+        except BrokenPipeError:  # the reader, such as head, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except OperationalError as error:
             raise CommandError(f"Database {jobs_alias()!r}: {error}") from error
 

@@ -152,7 +152,7 @@ def _liveness(situation: Situation, worker: WorkerStatus | None) -> Finding:
     if worker is None:
         what = "The row of that worker is gone"
     elif worker.state == SILENT:
-        what = f"That worker is silent: its lease ended {age(worker.lease_expires_at, now)}"
+        what = f"That worker is silent: {worker.silence(now)}"
     elif worker.state == LOST:
         what = f"That worker was declared lost {age(worker.lost_at, now)}"
     else:

@@ -153,8 +153,8 @@ def workers_stay_alive() -> Iterator[Finding]:
         cure = "look into their logs and the kernel's: killed, out of memory, frozen, cut off?"
         yield Finding(code="lost-workers", level=WARN, says=says, cure=cure)
     if silent:
-        names = ", ".join(f"{w}, last heard {age(w.heartbeat_at, now)}" for w in silent)
-        says = f"Silent for longer than a lease, and not declared lost yet: {names}."
+        names = ", ".join(f"{w}, {w.silence(now)}" for w in silent)
+        says = f"Looking dead, and not declared lost yet: {names}."
         cure = "a live worker declares it lost within a second; see that one runs."
         yield Finding(code="silent-workers", level=WARN, says=says, cure=cure)
     if not (lost or silent):

@@ -20,6 +20,7 @@ from django_durable.management.operations.operation import (
 )
 from django_durable.management.operations.output import Output, age, count_of, shortened
 from django_durable.management.operations.reading import (
+    MOST,
     all_jobs,
     database_now,
     error_line,
@@ -128,8 +129,7 @@ def run(output: Output, options: Options) -> None:
     now = database_now()
     jobs = chosen_jobs(options)
     if options["key"]:
-        keys = IdempotencyKey.objects.using(jobs_alias()).filter(key=options["key"])
-        jobs = jobs.filter(pk__in=keys.filter(job_id__isnull=False).values("job_id"))
+        jobs = jobs.filter(pk__in=jobs_with_key(options["key"]))
     limit = options["limit"]
     found = [summary_of(job) for job in in_telling_order(jobs, options["states"])[: limit + 1]]
     shown, is_complete = found[:limit], len(found) <= limit
@@ -142,6 +142,12 @@ def run(output: Output, options: Options) -> None:
     say_jobs(output, shown, now)
     if not is_complete:
         output.line(f"There are more: --limit {limit * 10} shows them, --state fewer.")
+
+
+def jobs_with_key(key: str) -> list[UUID]:
+    """The jobs that a key names, in whatever scope."""
+    keys = IdempotencyKey.objects.using(jobs_alias()).filter(key=key, job_id__isnull=False)
+    return list(keys.values_list("job_id", flat=True)[:MOST])
 
 
 def in_telling_order(jobs: JobQuerySet, states: Sequence[str] | None) -> JobQuerySet:

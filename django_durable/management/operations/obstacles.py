@@ -195,11 +195,11 @@ def silent_workers(situation: Situation) -> Iterator[Finding]:
     """Workers that look dead; often the reason why none serves."""
     silent = [w for w in situation.workers if w.state == SILENT]
     if silent and not situation.claimers:
-        names = ", ".join(f"{w}, last heard {age(w.heartbeat_at, situation.now)}" for w in silent)
+        names = ", ".join(f"{w}, {w.silence(situation.now)}" for w in silent)
         yield Finding(
             code="silent-workers",
-            says=f"Not heard of for longer than a lease: {names}.",
-            cure="see whether that process is frozen, or cut off from the database.",
+            says=f"Looking dead, and not declared lost yet: {names}.",
+            cure="see whether that process died, is frozen, or is cut off from the database.",
         )
 
 

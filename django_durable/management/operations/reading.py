@@ -14,9 +14,11 @@ from django.db.models import Count, Q
 from django_durable.conf import get_settings
 from django_durable.engine.claims import SUSPECT_FROM
 from django_durable.engine.instances import TaskError
+from django_durable.engine.liveness import find_suspicious_workers
 from django_durable.engine.rows import jobs as job_rows
 from django_durable.engine.rows import workers as worker_rows
 from django_durable.engine.sql import fetch_one
+from django_durable.management.operations.output import age
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -27,7 +29,7 @@ MOST = 10_000
 """No count reads more rows than this."""
 LOST_LATELY = timedelta(days=1)
 LIVE, STOPPING, SILENT, LOST, ENDED = "live", "stopping", "silent", "lost", "ended"
-"""Where a worker stands. Silent: its lease is over and nobody has declared it lost yet."""
+"""Where a worker stands. Silent: it looks dead, and nobody has declared it lost yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ class WorkerStatus:
     running: int
     queues: Sequence[str]
     code_version: str
+    lock_is_free: bool
+    """Whether the lock is free that it says it holds: the kernel frees it when the process dies."""
 
     def __str__(self) -> str:
         return f"{self.hostname}:{self.pid} (worker {self.id})"
@@ -94,6 +98,12 @@ class WorkerStatus:
     @property
     def is_alive(self) -> bool:
         return self.state in (LIVE, STOPPING)
+
+    def silence(self, now: datetime) -> str:
+        """Why it looks dead."""
+        if self.lease_expires_at < now:
+            return f"last heard {age(self.heartbeat_at, now)}, lease over"
+        return "its lock is free, so its process has probably died"
 
     def claims_from(self, queue_name: str) -> bool:
         """Whether it takes new jobs of this queue."""
@@ -104,9 +114,17 @@ def read_workers(now: datetime, *, with_id: int | None = None) -> list[WorkerSta
     """The workers that have not ended, those lost within a day, the one asked for; newest first."""
     lately = Q(lost_at__gt=now - LOST_LATELY)
     current = Q(lost_at__isnull=True, stopped_at__isnull=True)
-    counts = running_by_worker()
+    counts, unlocked = running_by_worker(), _workers_without_lock()
     rows = worker_rows(jobs_alias()).filter(lately | current | Q(pk=with_id))
-    return [_status(row, now, counts.get(row.pk, 0)) for row in rows.order_by("-started_at")]
+    return [
+        WorkerStatus(
+            **{name: getattr(row, name) for name in _SHARED},
+            state=_state_of(row, now, unlocked),
+            running=counts.get(row.pk, 0),
+            lock_is_free=row.pk in unlocked,
+        )
+        for row in rows.order_by("-started_at")
+    ]
 
 
 def running_by_worker() -> dict[int, int]:
@@ -115,9 +133,9 @@ def running_by_worker() -> dict[int, int]:
     return dict(held.values_list("worker_id").annotate(Count("pk")))
 
 
-def _status(row: Any, now: datetime, running: int) -> WorkerStatus:
-    shared = {name: getattr(row, name) for name in _SHARED}
-    return WorkerStatus(**shared, state=_state_of(row, now), running=running)
+def _workers_without_lock() -> set[int]:
+    found = find_suspicious_workers(connections[jobs_alias()], own_id=0)
+    return {suspicion.worker_id for suspicion in found if not suspicion.expired}
 
 
 _SHARED = (
@@ -126,12 +144,12 @@ _SHARED = (
 )  # fmt: skip
 
 
-def _state_of(row: Any, now: datetime) -> str:
+def _state_of(row: Any, now: datetime, unlocked: set[int]) -> str:
     if row.lost_at is not None:
         return LOST
     if row.stopped_at is not None:
         return ENDED
-    if row.lease_expires_at < now:
+    if row.lease_expires_at < now or row.pk in unlocked:
         return SILENT
     return LIVE if row.stopping_at is None else STOPPING
 

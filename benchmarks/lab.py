@@ -1,0 +1,119 @@
+"""What every benchmark works with: the scratch database, worker processes, and jobs' results."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from django.apps import apps
+from django.db import connection
+
+from benchmarks import raw
+from benchmarks.database import ROOT
+
+if TYPE_CHECKING:
+    from django_durable.models import Job, Worker
+
+T = TypeVar("T")
+
+LOOK_SECONDS = 0.05
+PATIENCE_SECONDS = 120.0
+TABLES = "durable_job, durable_checkpoint, durable_attempt, durable_idempotencykey, durable_worker"
+
+
+def eventually(fact: Callable[[], T], what: str) -> T:
+    """The first truthy answer. Raises: TimeoutError saying what never came about."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not (answer := fact()):
+        if time.monotonic() > until:
+            raise TimeoutError(f"Not within {PATIENCE_SECONDS:g} s: {what}.")
+        time.sleep(LOOK_SECONDS)
+    return answer
+
+
+@dataclass(slots=True)
+class WorkerProcess:
+    """One ``durable_worker`` as a process of its own."""
+
+    popen: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    def wait_until_ready(self) -> Worker:
+        """Wait until others can tell that it lives; its row."""
+        workers = apps.get_model("durable", "Worker")._base_manager
+        return eventually(lambda: self._find_row(workers), f"worker {self.pid} is ready")
+
+    def _find_row(self, workers: Any) -> Worker | None:
+        if self.popen.poll() is not None:
+            raise RuntimeError(f"Worker {self.pid} ended early:\n{self.log.read_text()}")
+        row: Worker | None = workers.filter(pid=self.pid, has_lock=True).first()
+        return row
+
+    def kill(self) -> None:
+        """End it at once, if it still runs."""
+        self.popen.kill()
+        self.popen.wait()
+
+
+@dataclass(slots=True)
+class Lab:
+    """The database, the place for logs, and whose turn it is."""
+
+    url: str
+    logs: Path
+    turn: int = 0
+    _started: int = field(default=0)
+
+    def clear(self) -> None:
+        """Empty the tables: no benchmark meets the rows of another one."""
+        with connection.cursor() as cursor:
+            cursor.execute(f"truncate {TABLES}")
+
+    def connect(self, *, autocommit: bool = True) -> raw.Connection:
+        return raw.connect(self.url, autocommit=autocommit)
+
+    def start_worker(self, *options: str) -> WorkerProcess:
+        """Start a worker process with these options of the command; whoever starts it ends it."""
+        self._started += 1
+        log = self.logs / f"worker-{self._started}.log"
+        with log.open("wb") as stream:
+            command = [sys.executable, "-m", "django", "durable_worker", *options]
+            environment = os.environ | {"PYTHONPATH": str(ROOT)}
+            popen = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream)
+        return WorkerProcess(popen, log)
+
+    @contextmanager
+    def worker(self, *options: str) -> Iterator[Worker]:
+        """A worker process for the length of a block; its row."""
+        process = self.start_worker(*options)
+        try:
+            yield process.wait_until_ready()
+        finally:
+            process.kill()
+
+    def take_turns(self, *contestants: Callable[[], float]) -> list[float]:
+        """Measure each once, in another order in each run; the answers in the order given."""
+        self.turn += 1
+        start = self.turn % len(contestants)
+        order = [*range(start, len(contestants)), *range(start)]
+        answers = {index: contestants[index]() for index in order}
+        return [answers[index] for index in range(len(contestants))]
+
+
+def results_of(jobs: Sequence[Job]) -> list[Any]:
+    """Wait until jobs are finished; what they returned. Raises: JobStateError if one failed."""
+    rows = apps.get_model("durable", "Job").objects.filter(pk__in=[job.pk for job in jobs])
+    eventually(lambda: not rows.live().exists(), "all jobs are finished")
+    found = {row.pk: row.return_value for row in rows}
+    return [found[job.pk] for job in jobs]

@@ -1,0 +1,2 @@
+class DemoError(Exception):
+    """The demo cannot go on; the message says why."""

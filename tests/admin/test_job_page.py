@@ -1,0 +1,462 @@
+"""The page of one job: all that is known of it, whatever state its row is in."""
+
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.contrib.contenttypes.models import ContentType
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from django_durable import enqueue
+from django_durable.models import Attempt, Checkpoint, IdempotencyKey, Job, JobState
+from django_durable.testing import crash_after, run_jobs
+from tests.admin import tasks
+from tests.admin.conftest import ClientFactory
+from tests.admin.rows import (
+    job_in,
+    list_url,
+    make_checkpoint,
+    make_worker,
+    page_url,
+    rewritten,
+    text_of,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+def page_of(client: Client, job: Job, **params: str) -> str:
+    return text_of(client.get(page_url(job), params))
+
+
+def queries_of(client: Client, job: Job) -> list[str]:
+    ContentType.objects.get_for_model(Job)  # cached by the process from then on
+    with CaptureQueriesContext(connection) as captured:
+        assert client.get(page_url(job)).status_code == 200
+    return [query["sql"] for query in captured.captured_queries]
+
+
+class StandingTests:
+    @pytest.mark.parametrize("state", JobState)
+    def test_renders_every_state(self, admin_client: Client, state: JobState) -> None:
+        job = job_in(state)
+
+        assert f"State: {state.label}" in page_of(admin_client, job)
+
+    @pytest.mark.parametrize(
+        ("state", "columns", "sentence"),
+        [
+            ("READY", {}, "Waits for a worker of its queue with a free slot."),
+            ("READY", {"lost_count": 1}, "with a free slot, to go on."),
+            ("READY", {"lost_count": 2}, "Its worker was lost 2 times in a row"),
+            ("READY", {"task_path": "shop.gone"}, "This process knows no such task."),
+            ("SCHEDULED", {"wait_reason": "step x failed"}, "Step x failed."),
+            ("WAITING", {}, "Blocked: its checkpoints and its code tell different stories."),
+            ("WAITING", {}, "Replay mismatch: expected a; found b."),
+            ("WAITING", {"wait_reason": None}, "tell different stories. Workers look again"),
+            ("WAITING", {"wait_kind": "event", "wait_key": "paid"}, "Waits for event: paid."),
+            ("RUNNING", {}, "Runs since 20"),
+            ("RUNNING", {"claimed_at": None}, "running Runs. "),
+            ("RUNNING", {"cancel_requested_at": "now"}, "Cancelling was asked for at 20"),
+            ("CANCELLED", {"started_at": None}, "Never begun."),
+            ("SUCCESSFUL", {}, "after it first began."),
+        ],
+    )
+    def test_says_in_words_where_the_job_stands(
+        self, admin_client: Client, state: str, columns: dict[str, object], sentence: str
+    ) -> None:
+        now = timezone.now()
+        job = job_in(state, **{k: now if v == "now" else v for k, v in columns.items()})
+
+        assert sentence in page_of(admin_client, job)
+
+    def test_says_how_long_a_wait_lasts_at_most(self, admin_client: Client) -> None:
+        until = timezone.now() + timedelta(days=1)
+        job = job_in("WAITING", wait_kind="event", wait_deadline_at=until)
+
+        assert f"At the latest until {until:%Y-%m-%d %H:%M:%S}." in page_of(admin_client, job)
+
+    def test_counts_from_the_clock_of_the_database(self, admin_client: Client) -> None:
+        job = job_in("SCHEDULED", due_at=timezone.now() + timedelta(hours=3))
+        ahead = rewritten(job, enqueued_at=timezone.now() + timedelta(minutes=1))
+
+        page = page_of(admin_client, ahead)
+
+        assert "in 2 h 59 min" in page
+
+    def test_lists_the_times_that_have_come(self, admin_client: Client) -> None:
+        job = job_in("READY", deadline_at=timezone.now() + timedelta(days=3))
+
+        page = page_of(admin_client, job)
+
+        assert "Deadline" in page
+        assert "Finished" not in page
+
+
+class DataTests:
+    def test_shows_arguments_and_return_value_as_they_are_stored(
+        self, admin_client: Client
+    ) -> None:
+        job = enqueue(tasks.succeed, "o-1")
+        run_jobs()
+
+        page = page_of(admin_client, job)
+
+        assert '{"args": ["o-1"], "kwargs": {}}' in page
+        assert '{"ref": "o-1", "lines": [1, 2, 3]}' in page
+
+    def test_indents_what_is_long(self, admin_client: Client) -> None:
+        job = job_in("READY", arguments='{"args": ["%s"], "kwargs": {}}' % ("x" * 200))
+
+        page = admin_client.get(page_url(job)).content.decode()
+
+        assert "{\n  &quot;args&quot;: [\n    &quot;xxx" in page
+
+    def test_fetches_no_model_instance(self, admin_client: Client, admin_user: User) -> None:
+        job = job_in("READY", arguments='{"args":[{"$model":["auth.user",77]}],"kwargs":{}}')
+
+        assert '{"$model": ["auth.user", 77]}' in page_of(admin_client, job)
+        asked = [sql for sql in queries_of(admin_client, job) if "auth_user" in sql]
+        assert len(asked) == 1  # who is looking
+
+    @pytest.mark.parametrize(
+        ("text", "shown"),
+        [
+            ("[]", "[]"),
+            ("3", "3"),
+            ("null", "null"),
+            ('"<script>alert(1)</script>"', '"<script>alert(1)</script>"'),
+            (r'"\ud800"', '"?"'),
+            (r'"a\u0000b"', r"a\u0000b"),
+            (r'{"type":"A","message":"m \ud800","traceback":"t \ud800"}', "A: m ?"),
+            ("1" * 5000, "1" * 5000),
+            ("[" * 3000 + "]" * 3000, "[[["),
+            ('{"$model":["no.model",[]]}', '{"$model": ["no.model", []]}'),
+        ],
+    )
+    def test_shows_what_nobody_could_have_enqueued(
+        self, admin_client: Client, text: str, shown: str
+    ) -> None:
+        job = job_in("SUCCESSFUL", arguments=text, encoded_return_value=text, error=text)
+        make_checkpoint(job, 1, value=text, error=text)
+        make_attempt(job, error=text)
+
+        assert shown in page_of(admin_client, job)
+
+    def test_escapes_everything(self, admin_client: Client) -> None:
+        bad = "<script>alert(1)</script>"
+        job = job_in(
+            "FAILED",
+            task_path=bad,
+            queue_name=bad,
+            arguments=f'"{bad}"',
+            error=f'{{"type":"{bad}","message":"{bad}","traceback":"{bad}"}}',
+            subject_type=bad,
+            subject_key=bad,
+        )
+        make_checkpoint(job, 1, identity=bad, function=bad, kind=bad, value=f'"{bad}"')
+        make_checkpoint(job, 2, state="FAILED", error=f'{{"type":"{bad}","message":"{bad}"}}')
+        make_attempt(job, outcome=bad, code_version=bad, worker_id=make_worker(bad).pk)
+        IdempotencyKey.objects.bulk_create([make_key(job, scope=bad, key=bad)])
+
+        page = admin_client.get(page_url(job)).content.decode()
+
+        assert bad not in page
+        assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") > 15
+
+    def test_cuts_what_is_too_long_and_says_so(self, admin_client: Client) -> None:
+        job = job_in("READY", arguments='"%s"' % ("x" * 30_000))
+
+        page = page_of(admin_client, job)
+
+        assert "(30002 characters in all)" in page
+        assert "x" * 20_001 not in page
+
+    def test_shows_the_latest_error_with_its_traceback(self, admin_client: Client) -> None:
+        job = enqueue(tasks.fail, "o-1")
+        run_jobs()
+
+        page = admin_client.get(page_url(job)).content.decode()
+
+        assert "StepFailedError: Step &quot;charge&quot; failed after 1 attempt(s)" in page
+        assert '<pre class="durable-text">Traceback (most recent call last):' in page
+
+
+class LinkTests:
+    def test_leads_to_the_parent_and_to_children(self, admin_client: Client) -> None:
+        parent = enqueue(tasks.start_children, 2)
+        run_jobs()
+        child = Job.objects.filter(parent_id=parent.pk).first()
+        assert child is not None
+
+        assert f'href="{page_url(child)}"' in admin_client.get(page_url(parent)).content.decode()
+        assert f'href="{page_url(parent)}"' in admin_client.get(page_url(child)).content.decode()
+
+    def test_lists_the_first_children_and_leads_to_all(
+        self, admin_client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("django_durable.admin.details.MOST_ROWS", 2)
+        parent = enqueue(tasks.start_children, 3)
+        run_jobs()
+
+        page = admin_client.get(page_url(parent)).content.decode()
+
+        assert page.count("admin.succeed ") == 2
+        assert f'href="{list_url()}?parent={parent.pk}"' in page
+
+    def test_says_that_a_parent_is_pruned(self, admin_client: Client) -> None:
+        gone = uuid4()
+        job = job_in("READY", parent_id=gone, origin="x", forked_from_id=gone)
+
+        assert page_of(admin_client, job).count(f"{gone} (pruned)") == 2
+
+    def test_leads_to_the_worker(self, admin_client: Client) -> None:
+        worker = make_worker("web-7")
+        job = job_in("RUNNING", worker_id=worker.pk)
+
+        link = f'<a href="{page_url(worker)}">web-7:4711</a>'
+        assert link in admin_client.get(page_url(job)).content.decode()
+
+    def test_names_a_worker_whose_row_is_pruned(self, admin_client: Client) -> None:
+        job = job_in("RUNNING", worker_id=987654)
+        make_attempt(job, outcome="LOST", worker_id=123456)
+
+        assert "Worker: 987654" in page_of(admin_client, job)
+        assert "123456" in page_of(admin_client, job)
+
+    def test_leads_to_the_subject_and_to_all_jobs_about_it(
+        self, admin_client: Client, admin_user: User
+    ) -> None:
+        job = enqueue(tasks.succeed.using(subject=admin_user), "o-1")
+
+        page = admin_client.get(page_url(job)).content.decode()
+
+        assert f'<a href="/admin/auth/user/{admin_user.pk}/change/">auth.user:' in page
+        assert f"?subject=auth.user%3A{admin_user.pk}" in page
+
+    @pytest.mark.parametrize("label", ["shop.gone", "nonsense", "testapp.charge"])
+    def test_names_a_subject_that_has_no_page(self, admin_client: Client, label: str) -> None:
+        job = job_in("READY", subject_type=label, subject_key="7")
+
+        assert f"Subject: {label}:7 ( all jobs about it )" in page_of(admin_client, job)
+
+    def test_lists_the_keys(self, admin_client: Client) -> None:
+        job = enqueue(tasks.succeed.using(idempotency_key="order-17"), "o-17")
+
+        link = f'<a href="{page_url(IdempotencyKey.objects.get())}">admin.succeed: order-17</a>'
+        assert link in admin_client.get(page_url(job)).content.decode()
+
+    def test_leads_to_lists_of_its_task_and_queue(self, admin_client: Client) -> None:
+        job = job_in("READY", queue_name="odd & <q>")
+
+        page = admin_client.get(page_url(job)).content.decode()
+
+        assert f'<a href="{list_url()}?task=admin.succeed">' in page
+        assert f'<a href="{list_url()}?queue=odd+%26+%3Cq%3E">' in page
+
+
+class AttemptTests:
+    def test_lists_runs_that_ended_badly_oldest_first(self, admin_client: Client) -> None:
+        job = enqueue(tasks.try_again, "o-1")
+        run_jobs()
+        run_jobs(ahead=timedelta(hours=2))
+
+        lines = admin_client.get(page_url(job)).context["attempts"].rows
+
+        assert [line.number for line in lines] == [1, 2]
+        assert "failed, tried again" in lines[0].outcome
+        assert "<details><summary>tests.admin.tasks.DeclinedError: o-1</summary>" in lines[0].error
+        assert "Traceback (most recent call last)" in lines[0].error
+
+    def test_shows_one_whose_worker_was_lost(self, admin_client: Client) -> None:
+        job = job_in("READY")
+        make_attempt(job, outcome="LOST", error=None, claimed_at=None)
+
+        (line,) = admin_client.get(page_url(job)).context["attempts"].rows
+
+        assert "worker lost" in line.outcome
+        assert (line.claimed, line.duration, line.error) == ("-", "-", None)
+
+    def test_long_errors_are_cut_in_the_database(self, admin_client: Client) -> None:
+        job = job_in("READY")
+        make_attempt(job, error='{"type":"shop.Big","message":"%s"}' % ("y" * 500_000))
+
+        page = page_of(admin_client, job)
+
+        assert "shop.Big: yyy" in page
+        assert "(500032 characters in all)" in page
+        assert len(page) < 50_000
+
+    def test_shows_the_latest_if_there_are_many(
+        self, admin_client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("django_durable.admin.details.MOST_ROWS", 2)
+        job = job_in("READY")
+        for number in (1, 2, 3):
+            make_attempt(job, attempt=number)
+
+        response = admin_client.get(page_url(job))
+
+        assert [line.number for line in response.context["attempts"].rows] == [2, 3]
+        assert "There are earlier ones." in text_of(response)
+
+
+class CheckpointTests:
+    def test_are_listed_in_the_order_of_their_calls(self, admin_client: Client) -> None:
+        job = job_in("RUNNING")
+        for seq in (3, 1, 2):
+            make_checkpoint(job, seq)
+
+        lines = admin_client.get(page_url(job)).context["checkpoints"].lines
+
+        assert [line.identity for line in lines] == ["step#1", "step#2", "step#3"]
+        assert [line.duration for line in lines] == ["2.0 s"] * 3
+
+    def test_show_kind_state_tries_value_and_error(self, admin_client: Client) -> None:
+        job = enqueue(tasks.retry_step, "o-1")
+        run_jobs()
+        make_checkpoint(job, 2, kind="at_most_once", value='{"paid":3}')
+
+        page = page_of(admin_client, job)
+
+        assert "1 call_bank tried again later plain 1 20" in page
+        assert "TimeoutError: the bank is closed" in page
+        assert "Next try at 20" in page
+        assert "2 step#2 successful at most once 1 20" in page
+        assert '{"paid": 3}' in page
+
+    def test_of_kinds_and_states_of_a_later_version_are_shown_as_they_are(
+        self, admin_client: Client
+    ) -> None:
+        job = job_in("RUNNING")
+        make_checkpoint(job, 1, kind="sleep")
+
+        assert "step#1 successful sleep" in page_of(admin_client, job)
+
+    def test_have_pages(self, admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("django_durable.admin.details.CHECKPOINTS_PER_PAGE", 2)
+        job = job_in("RUNNING")
+        for seq in range(1, 6):
+            make_checkpoint(job, seq)
+
+        first = page_of(admin_client, job)
+        last = page_of(admin_client, job, checkpoints="3")
+
+        assert "step#2" in first
+        assert "step#3" not in first
+        assert "5 checkpoints" in first
+        assert "step#5" in last
+        assert "step#2" in page_of(admin_client, job, checkpoints="nonsense")
+
+    def test_long_values_are_cut_in_the_database(self, admin_client: Client) -> None:
+        job = job_in("RUNNING")
+        make_checkpoint(job, 1, value='"%s"' % ("x" * 500_000))
+        error = '{"type":"shop.Big","message":"%s","traceback":""}' % ("y" * 500_000)
+        make_checkpoint(job, 2, state="FAILED", value=None, error=error)
+
+        page = page_of(admin_client, job)
+
+        assert "(500002 characters in all)" in page
+        assert "shop.Big: yyy" in page
+        assert "(500047 characters in all)" in page
+        assert len(page) < 50_000
+
+
+class CostTests:
+    def test_the_number_of_queries_does_not_depend_on_the_rows(self, admin_client: Client) -> None:
+        job = job_in("RUNNING", parent_id=uuid4(), origin="x")
+        few = queries_of(admin_client, job)
+        for number in range(1, 20):
+            make_checkpoint(job, number)
+            make_attempt(job, attempt=number, worker_id=make_worker().pk)
+            job_in("READY", parent_id=job.pk, origin=f"enqueue#{number}")
+
+        many = queries_of(admin_client, job)
+
+        # session, user, job; attempts; checkpoints' count; children; keys; worker; parent
+        assert len(few) == 9
+        # and once there are any: the attempts' workers; the checkpoints
+        assert len(many) == 11
+
+    def test_an_odd_row_costs_no_more(self, admin_client: Client) -> None:
+        assert len(queries_of(admin_client, job_in("READY", task_path="shop.gone"))) == 7
+
+
+class ReadOnlyTests:
+    def test_nothing_can_be_added_edited_or_deleted(self, admin_client: Client) -> None:
+        job = job_in("READY")
+        page = page_url(job)
+
+        assert admin_client.post(page, {"state": "FAILED"}).status_code == 403
+        assert admin_client.get(page.replace("change", "delete")).status_code == 403
+        assert (
+            admin_client.post(page.replace("change", "delete"), {"post": "yes"}).status_code == 403
+        )
+        assert admin_client.get(f"{list_url()}add/").status_code == 403
+        assert admin_client.post(f"{list_url()}add/").status_code == 403
+        assert Job.objects.get().state == "READY"
+
+    def test_the_page_has_no_field_to_edit(self, admin_client: Client) -> None:
+        page = admin_client.get(page_url(job_in("READY"))).content.decode()
+
+        assert 'name="_save"' not in page
+        assert "deletelink" not in page
+
+    def test_a_job_that_is_gone_leads_back(self, admin_client: Client) -> None:
+        for key in (uuid4(), "nonsense", "x" * 5000, "%00"):
+            response = admin_client.get(f"{list_url()}{key}/change/", follow=True)
+            assert "Perhaps it was deleted?" in text_of(response)
+
+    def test_viewers_see_the_page_without_verbs(self, staff_client: ClientFactory) -> None:
+        viewer = staff_client("view_job")
+
+        for state in ("FAILED", "WAITING", "READY"):
+            assert "durable-verbs" not in viewer.get(page_url(job_in(state))).content.decode()
+        assert "Action:" not in text_of(viewer.get(list_url()))
+
+    def test_the_history_has_what_was_done(self, admin_client: Client) -> None:
+        job = job_in("FAILED")
+        admin_client.post(page_url(job).replace("change", "retry"))
+
+        history = text_of(admin_client.get(page_url(job).replace("change", "history")))
+
+        assert LogEntry.objects.count() == 1
+        assert "Retried." in history
+
+
+class WholeLifeTests:
+    def test_an_interrupted_step_is_shown(self, admin_client: Client) -> None:
+        job = enqueue(tasks.post, "o-1")
+        with crash_after("post_letter"):
+            run_jobs()
+        run_jobs()
+
+        page = page_of(admin_client, job)
+
+        assert "worker lost" in page
+        assert "StepInterrupted" in page
+        assert Checkpoint.objects.get().state == "FAILED"
+
+
+def make_attempt(job: Job, **columns: object) -> Attempt:
+    now = timezone.now()
+    defaults: dict[str, object] = {
+        "job_id": job.pk,
+        "attempt": 1,
+        "outcome": "FAILED",
+        "lease_token": 1,
+        "claimed_at": now - timedelta(seconds=3),
+        "ended_at": now,
+        "error": '{"type":"A","message":"b","traceback":"c"}',
+    }
+    return Attempt.objects.bulk_create([Attempt(**(defaults | columns))])[0]
+
+
+def make_key(job: Job, **columns: str) -> IdempotencyKey:
+    now = timezone.now()
+    return IdempotencyKey(job_id=job.pk, fingerprint="f", created_at=now, expires_at=now, **columns)

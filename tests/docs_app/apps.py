@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class DocsAppConfig(AppConfig):
+    name = "tests.docs_app"
+    label = "docs_app"

@@ -1,0 +1,99 @@
+"""Other sessions on the tests' database: to look from outside, to hold locks, to race."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Barrier
+from typing import Any, TypeVar
+
+import psycopg
+from django.db import connection, connections
+
+T = TypeVar("T")
+PATIENCE = 20.0
+
+
+@contextmanager
+def second_session() -> Iterator[psycopg.Connection[Any]]:
+    """A connection of its own, in autocommit."""
+    settings = {**connection.get_connection_params(), "cursor_factory": psycopg.Cursor}
+    settings.pop("context", None)
+    with psycopg.connect(**settings, autocommit=True) as session:
+        yield session
+
+
+def seen_jobs(session: psycopg.Connection[Any]) -> int:
+    """How many jobs another session sees."""
+    row = session.execute("select count(*) from durable_job").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def wait_until_blocked(sessions: int = 1) -> None:
+    """Return once so many sessions of this database wait for a lock."""
+    wait_until(
+        "select count(*) >= %s from pg_stat_activity"
+        " where datname = current_database() and wait_event_type = 'Lock'",
+        sessions,
+    )
+
+
+def wait_until(question: str, *params: Any) -> None:
+    """Return once a query answers true."""
+    deadline = time.monotonic() + PATIENCE
+    with second_session() as session:
+        while session.execute(question, params).fetchone() != (True,):
+            assert time.monotonic() < deadline, f"never true: {question}"
+
+
+@contextmanager
+def second_alias(name: str = "other") -> Iterator[str]:
+    """Another Django connection to the tests' database, under an alias of its own."""
+    connections.settings[name] = dict(connections["default"].settings_dict)
+    other: Any = connections[name]
+
+    def ensure_connection() -> None:
+        """As Django's own, without the guard that only knows the aliases of the settings."""
+        if other.connection is None:
+            other.connect()
+
+    other.ensure_connection = ensure_connection
+    try:
+        yield name
+    finally:
+        other.close()
+        del connections[name]
+        del connections.settings[name]
+
+
+@contextmanager
+def threads(count: int) -> Iterator[Callable[[Callable[[], T]], "Future[T]"]]:
+    """Start functions in threads; each thread closes its connections after one."""
+    with ThreadPoolExecutor(count) as pool:
+
+        def start(function: Callable[[], T]) -> "Future[T]":
+            return pool.submit(_closing, function)
+
+        yield start
+
+
+def race(function: Callable[[], T], count: int) -> list[T]:
+    """The results of ``count`` threads that call a function at the same moment."""
+    barrier = Barrier(count)
+
+    def together() -> T:
+        connection.ensure_connection()
+        barrier.wait(PATIENCE)
+        return function()
+
+    with threads(count) as start:
+        futures = [start(together) for _ in range(count)]
+        return [future.result(PATIENCE) for future in futures]
+
+
+def _closing(function: Callable[[], T]) -> T:
+    try:
+        return function()
+    finally:
+        connections.close_all()
