@@ -26,7 +26,9 @@
         ├── StepFailedError           a step whose tries are used up; recorded, replays
         │   ├── StepTimeoutError      ... since it took too long
         │   └── StepInterrupted       an at-most-once step died half-way; it is not run again
+        ├── StepValueError            what the step returned cannot be stored
         ├── StepOutsideJobError       a durable call in a worker's thread that carries no job
+        ├── NoCurrentStepError        current_step() between the steps of a task
         ├── StepInTransactionError    a durable call inside a transaction of the user's
         ├── NestedStepError           an atomic or at-most-once step inside another step
         ├── DuplicateStepNameError    two functions under one step name in one job
@@ -192,6 +194,14 @@ class StepInterrupted(StepFailedError):  # noqa: N818 (an outcome that tasks han
         'Step "{step}" runs at most once, and the process died inside it: whether it took effect '
         "is unknown. Look, then retry_job(job, rerun_interrupted=True) if it did not."
     )
+
+
+class StepValueError(StepError):
+    message = 'What step "{step}" returned cannot be kept: {cause}'
+
+
+class NoCurrentStepError(StepError):
+    message = "current_step() was called in {task_path}, between its steps. Call it in a step."
 
 
 class StepOutsideJobError(StepError):

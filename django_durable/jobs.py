@@ -176,7 +176,8 @@ def once(
     """Run a function once for a key, outside jobs (a webhook view), and return its recorded result.
 
     Body and key are one transaction on the jobs' database: a second call returns the recorded
-    result, a concurrent one waits for the first, and an exception leaves no key.
+    result, a concurrent one waits for the first, and an exception leaves no key. The key names the
+    request, not the function: give different kinds of requests different scopes.
 
     >>> once(event["id"], record_payment, event["order"], scope="stripe")
 

@@ -40,7 +40,7 @@ from django_durable.engine.run import (
 from django_durable.exceptions import (
     AsyncStepError,
     NestedStepError,
-    StepOutsideJobError,
+    NoCurrentStepError,
     StepTimeoutError,
     Suspension,
     TaskDefinitionError,
@@ -339,9 +339,9 @@ def current_step() -> ActiveStep:
     The key has 36 characters and is the same over every retry: hand it to whoever is called, so
     that they can tell a repetition. Outside a worker's job it is a fresh one.
 
-    Raises: StepOutsideJobError in a task, between its steps.
+    Raises: NoCurrentStepError in a task, between its steps.
     """
-    active = active_step()
-    if active is None and current_run() is not None:
-        raise StepOutsideJobError(call="current_step(), outside any step,")
+    active, run = active_step(), current_run()
+    if active is None and run is not None:
+        raise NoCurrentStepError(task_path=run.job.task_path)
     return active or plain_step("outside")

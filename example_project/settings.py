@@ -22,7 +22,6 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
-    "django.contrib.postgres",
     "django.contrib.staticfiles",
     "django_durable",
     "example_project.shop",

@@ -23,6 +23,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django_durable",
+    "example_project.shop",
     "tests.testapp",
     "tests.docs_app",
 ]

@@ -63,7 +63,7 @@ class CurrentStepTests:
         job = ended_job(task(path="between")(lambda: current_step()))
 
         assert job.state == "FAILED"
-        assert "StepOutsideJobError" in error_of(job)["type"]
+        assert "NoCurrentStepError" in error_of(job)["type"]
 
     def test_the_job_itself_can_be_asked_for(self) -> None:
         job = ended_job(task(path="who")(lambda: str(current_job() and current_job().pk)))  # type: ignore[union-attr]  # asked for before

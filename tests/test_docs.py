@@ -21,7 +21,7 @@ from django_durable.conf import find_problems
 from django_durable.contrib.embedded.__main__ import main as embedded
 from django_durable.engine import registry
 from django_durable.testing import run_jobs
-from tests.docs_app import bank, models
+from tests.docs_app import bank, models, post
 from tests.documents import (
     DOCS,
     ROOT,
@@ -50,7 +50,7 @@ OTHERS_WORDS = r"\b(rescu\w+|reap\w*|zombies?|orphan\w*|stuck)\b"
 def shop(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The namespace of ``shop.tasks``, in which a page's blocks run; ``shop`` can be imported."""
     modules = {name: ModuleType(name) for name in ("shop", "shop.tasks")}
-    modules |= {"shop.bank": bank, "shop.models": models}
+    modules |= {"shop.bank": bank, "shop.models": models, "shop.post": post}
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
         setattr(modules["shop"], name.rpartition(".")[2], module)

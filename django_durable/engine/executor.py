@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from asgiref.sync import async_to_sync
 from django.core.cache import caches
-from django.db import reset_queries, transaction
+from django.db import transaction
 from django.utils import timezone, translation
 
 from django_durable.conf import get_settings
@@ -127,7 +127,6 @@ def call(run: Run) -> tuple[Outcome | Ending, BaseException | None]:
     """Load, call and decide, in a context of the job's own."""
     translation.deactivate()
     timezone.deactivate()
-    reset_queries()
     token = set_run(run)
     try:
         arguments = instances.decode_arguments(run.job.arguments, run.job.task_path, run.job.id)

@@ -22,7 +22,7 @@ from django.db import DEFAULT_DB_ALIAS, models, router
 from django_durable.engine import codec, registry
 from django_durable.exceptions import JobRowError, MissingInstanceError
 
-LONGEST_TRACEBACK = 20_000
+LONGEST_MESSAGE, LONGEST_TRACEBACK = 5_000, 20_000  # characters
 
 
 def model_key(value: Any) -> tuple[str, Any] | None:
@@ -238,7 +238,7 @@ def error_path(error: BaseException) -> str:
 def error_message(error: BaseException) -> str:
     """``str(error)``, even of errors whose ``__str__`` fails."""
     try:
-        return storable(str(error))
+        return storable(str(error)[:LONGEST_MESSAGE])
     except Exception as broken:  # user code: __str__ may raise anything
         return f"({type(error).__name__} whose __str__ raised {type(broken).__name__})"
 

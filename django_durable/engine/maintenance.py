@@ -92,9 +92,12 @@ class Maintenance:
         suspicions = liveness.find_suspicious_workers(self.connection, own_id=self.worker_id)
         seen = {suspicion.worker_id: self._look(suspicion, now) for suspicion in suspicions}
         for look in list(seen.values()):
-            if look.suspicion.expired or now - look.at >= SECOND_LOOK_SECONDS:
-                self._declare_lost(look.suspicion)
+            is_second = now - look.at >= SECOND_LOOK_SECONDS
+            if (look.suspicion.expired or is_second) and self._declare_lost(look.suspicion):
                 del seen[look.suspicion.worker_id]
+            elif look.suspicion.expired and is_second:
+                # Frozen in a claim, it holds its own row, and the declaration skips it for ever.
+                self._end_sessions(look.suspicion.worker_id)
         self._looks = seen
 
     def _look(self, suspicion: liveness.Suspicion, now: float) -> Look:
@@ -104,10 +107,10 @@ class Maintenance:
             return Look(suspicion, earlier.at)
         return Look(suspicion, now)
 
-    def _declare_lost(self, suspicion: liveness.Suspicion) -> None:
+    def _declare_lost(self, suspicion: liveness.Suspicion) -> bool:
         declared = liveness.declare_lost(self.connection, suspicion)
         if declared is None:
-            return
+            return False
         hostname, pid = declared
         cause = "its lease expired" if suspicion.expired else "its lock is free"
         logger.warning(
@@ -116,6 +119,7 @@ class Maintenance:
         )  # fmt: skip
         self._end_sessions(suspicion.worker_id)
         self.recover()
+        return True
 
     def _end_sessions(self, worker_id: int) -> None:
         try:

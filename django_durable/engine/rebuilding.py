@@ -11,6 +11,9 @@ from typing import Any
 from django_durable.engine import instances
 from django_durable.exceptions import EnqueueError, StepTimeoutError
 
+LARGEST_PART = 20_000
+"""Bytes of one argument or attribute of an error; larger ones are shortened or left out."""
+
 
 def storable_error(error: BaseException, raises: Sequence[type[BaseException]]) -> str:
     """The text of a step's error, with what rebuilding it takes if it is declared."""
@@ -54,14 +57,14 @@ def rebuild_error(
 
 def _structure(value: Any) -> Any:
     try:
-        return json.loads(instances.encode(value, path="argument"))
+        return json.loads(instances.encode(value, path="argument", limit=LARGEST_PART))
     except EnqueueError:
         return instances.error_message(Exception(value))
 
 
 def _is_storable(value: Any) -> bool:
     try:
-        instances.encode(value, path="attribute")
+        instances.encode(value, path="attribute", limit=LARGEST_PART)
     except EnqueueError:
         return False
     return True

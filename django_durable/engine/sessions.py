@@ -40,11 +40,12 @@ def switch_on_pools(slots: int) -> None:
 
 
 def name_sessions(worker_id: int) -> None:
-    """Name all sessions opened from now on; pooled ones of another name are closed when idle."""
+    """Name all sessions opened from now on. Those of a lost worker were ended by who said so."""
     for alias in postgresql_aliases():
         connections.settings[alias]["OPTIONS"]["application_name"] = session_name(worker_id)
         pooled: Any = connections.create_connection(alias)
-        pooled.close_pool()
+        if pooled.pool is not None:
+            pooled.pool.kwargs["application_name"] = session_name(worker_id)
 
 
 def own_wrapper(alias: str) -> BaseDatabaseWrapper:

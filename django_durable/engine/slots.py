@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from typing import Any
 from uuid import UUID
 
-from django.db import connections
+from django.db import connections, reset_queries
 
 from django_durable.engine import stepping
 from django_durable.engine.clock import machine_seconds
@@ -67,6 +67,7 @@ class Slots:
 
     def _work(self) -> None:
         while (run := self._todo.get()) is not None:
+            reset_queries()
             try:
                 execute(run)
             except BaseException:  # a fault of the engine: the job is handed back by reconciling

@@ -45,6 +45,7 @@ from django_durable.exceptions import (
     StepFailedError,
     StepInterrupted,
     StepTimeoutError,
+    StepValueError,
 )
 from django_durable.retry import RetryPolicy
 
@@ -181,17 +182,18 @@ def _interrupted(call: Call) -> str:
 def encode_value(call: Call, value: Any) -> str:
     hint = instances.hints_of(call.rule.func).get("return", Any)
     limit = get_settings().MAX_PAYLOAD_BYTES
-    return instances.encode(
-        value, hint=hint, path=f'the value of step "{call.rule.name}"', limit=limit
-    )
+    try:
+        return instances.encode(value, hint=hint, path="the value", limit=limit)
+    except EnqueueError as error:
+        raise StepValueError(step=call.identity, cause=error) from error
 
 
 def succeed(call: Call, value: Any) -> Recorded:
     """Save what the body returned; a value that cannot be stored is the step's final failure."""
     try:
         text = encode_value(call, value)
-    except EnqueueError as error:
-        return call.run.save(call.checkpoint(FAILED, error=instances.encode_error(error)))
+    except StepValueError as error:
+        return fail(call, error)
     return call.run.save(call.checkpoint(SUCCESSFUL, value=text))
 
 
@@ -215,7 +217,12 @@ def retry_ending(call: Call, stored: str, delay: timedelta) -> Ending:
 
 
 def next_delay(call: Call, error: BaseException) -> timedelta | None:
-    """The policy's answer, or None if the policy itself fails (which is logged)."""
+    """The policy's answer, or None if the policy itself fails (which is logged).
+
+    A value that cannot be stored is no reason to do the work again.
+    """
+    if isinstance(error, StepValueError):
+        return None
     now = call.run.now()
     first = call.earlier.started_at if call.earlier else None
     elapsed = now - first if first is not None else call.elapsed

@@ -233,7 +233,7 @@ class Worker:
         worker_id = self.member.worker_id
         try:
             liveness.mark_stopping(self.alias, worker_id)
-            while self.slots.runs and self._stop_signals < 2 and machine_seconds() < until:
+            while self._own_runs() and self._stop_signals < 2 and machine_seconds() < until:
                 self.slots.give_up_late()
                 self._wait(min(0.5, max(0.0, until - machine_seconds())))
             self._hand_back()
@@ -245,9 +245,14 @@ class Worker:
         logger.info("Worker %s stopped.", worker_id, extra={"worker_id": worker_id})
         return EXIT_GIVEN_UP if self._is_worn_out else 0
 
+    def _own_runs(self) -> list[Run]:
+        """The runs whose jobs are still this worker's, as far as it knows."""
+        stops = (Stop.LEASE_LOST, Stop.GIVEN_UP)
+        return [run for run in self.slots.runs if not (run.ending and run.ending.stop in stops)]
+
     def _hand_back(self) -> None:
         """Make the jobs that still run ready again, with their attempt."""
-        runs = [run for run in self.slots.runs if run.ending is None]
+        runs = self._own_runs()
         for run in runs:
             run.ending = Ending(stop=Stop.LEASE_LOST)
         if runs:

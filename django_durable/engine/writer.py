@@ -53,6 +53,7 @@ class GroupWriter:
         self._mutex = threading.Lock()
         self._pending: list[Entry] = []
         self._has_leader = False
+        self._is_stale = False
 
     def save(self, checkpoint: NewCheckpoint) -> Saved:
         return cast("Saved", self._submit(Entry(save_checkpoints, checkpoint)))
@@ -64,8 +65,8 @@ class GroupWriter:
         return cast("T", self._submit(Entry(_call_each, operation)))
 
     def reconnect(self) -> None:
-        """Open another session for the next write."""
-        self.call(lambda _: self._drop_connection())
+        """Open another session for the next batch."""
+        self._is_stale = True
 
     def _submit(self, entry: Entry) -> Any:
         entry.gate.acquire()
@@ -124,6 +125,9 @@ class GroupWriter:
         pause = SHORTEST_PAUSE
         while True:
             try:
+                if self._is_stale:
+                    self._is_stale = False
+                    self._drop_connection()
                 if self._connection is None or self._connection.closed:
                     self._connection = self._connect()
                 answers: list[Any] = write(self._connection, items)

@@ -8,8 +8,10 @@ from django.db import models
 from django.utils.translation import gettext_lazy
 
 if TYPE_CHECKING:
+    _Field = models.Field[list[str], list[str]]
     _TextField = models.TextField[Any, Any]
 else:
+    _Field = models.Field
     _TextField = models.TextField
 
 
@@ -25,6 +27,13 @@ class JsonTextField(_TextField):
 
     def select_format(self, compiler: Any, sql: str, params: Any) -> tuple[str, Any]:
         return f"{sql}::text", params
+
+
+class TextArrayField(_Field):
+    """A list of texts in a ``text[]`` column, without django.contrib.postgres."""
+
+    def db_type(self, connection: Any) -> str:
+        return "text[]"
 
 
 def means(meaning: str) -> Any:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.utils.translation import gettext_noop as _
 
 from django_durable.engine.states import JobState
-from django_durable.models.base import JsonTextField, ReadOnlyRow, means
+from django_durable.models.base import JsonTextField, ReadOnlyRow, TextArrayField, means
 
 
 class JobColumns(ReadOnlyRow):
@@ -89,8 +88,7 @@ class JobColumns(ReadOnlyRow):
     blocked_count = models.SmallIntegerField(
         default=0, **means(_("Replay mismatches in a row; doubles the time to the next look."))
     )
-    allowed_steps = ArrayField(
-        models.TextField(),
+    allowed_steps = TextArrayField(
         default=list,
         **means(_("Step names an operator allowed to run although no checkpoint is known.")),
     )

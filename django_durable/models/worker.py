@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.utils.translation import gettext_lazy
 from django.utils.translation import gettext_noop as _
 
-from django_durable.models.base import ReadOnlyRow, means
+from django_durable.models.base import ReadOnlyRow, TextArrayField, means
 
 
 class Worker(ReadOnlyRow):
@@ -20,7 +19,7 @@ class Worker(ReadOnlyRow):
     )
     hostname = models.TextField(**means(_("Where it runs.")))
     pid = models.IntegerField(**means(_("Its process id there.")))
-    queues = ArrayField(models.TextField(), **means(_("The queues it serves; empty: all.")))
+    queues = TextArrayField(**means(_("The queues it serves; empty: all.")))
     slots = models.IntegerField(**means(_("How many jobs it runs at once.")))
     code_version = models.TextField(**means(_("Fingerprint of its code.")))
     lease = models.DurationField(**means(_("How long it counts as alive after a heartbeat.")))

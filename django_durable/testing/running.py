@@ -151,7 +151,8 @@ def _claim_next(alias: str, worker_id: int) -> Job | None:
 
 
 def _run(job: Job, alias: str, crash: CrashPoint) -> None:
-    records = load_checkpoints(alias, [job.pk]).get(job.pk, [])
+    claimed_before = [job.pk] if job.lease_token > 1 else []
+    records = load_checkpoints(alias, claimed_before).get(job.pk, [])
     run = Run(
         job=job,
         task=registry.get_task(job.task_path),

@@ -309,12 +309,12 @@ class AttemptTests:
 class CheckpointTests:
     def test_are_listed_in_the_order_of_their_calls(self, admin_client: Client) -> None:
         job = job_in("RUNNING")
-        for seq in (3, 1, 2):
-            make_checkpoint(job, seq)
+        for seq, identity in ((3, "a"), (1, "c"), (2, "b")):
+            make_checkpoint(job, seq, identity=identity)
 
         lines = admin_client.get(page_url(job)).context["checkpoints"].lines
 
-        assert [line.identity for line in lines] == ["step#1", "step#2", "step#3"]
+        assert [line.identity for line in lines] == ["c", "b", "a"]
         assert [line.duration for line in lines] == ["2.0 s"] * 3
 
     def test_show_kind_state_tries_value_and_error(self, admin_client: Client) -> None:
@@ -361,6 +361,9 @@ class CheckpointTests:
 
         page = page_of(admin_client, job)
 
+        *_, sql = (sql for sql in queries_of(admin_client, job) if "durable_checkpoint" in sql)
+        assert 'LEFT(("durable_checkpoint"."value")::text, 2000)' in sql
+        assert 'LEFT(("durable_checkpoint"."error")::text, 30000)' in sql
         assert "(500002 characters in all)" in page
         assert "shop.Big: yyy" in page
         assert "(500047 characters in all)" in page
@@ -382,6 +385,11 @@ class CostTests:
         assert len(few) == 9
         # and once there are any: the attempts' workers; the checkpoints
         assert len(many) == 11
+
+    def test_lists_are_read_no_further_than_they_are_shown(self, admin_client: Client) -> None:
+        sent = queries_of(admin_client, job_in("READY"))
+
+        assert sum(sql.endswith("LIMIT 51") for sql in sent) == 3  # attempts, children, keys
 
     def test_an_odd_row_costs_no_more(self, admin_client: Client) -> None:
         assert len(queries_of(admin_client, job_in("READY", task_path="shop.gone"))) == 7

@@ -43,13 +43,14 @@ class OtherSiteTests:
     ) -> None:
         task = tasks.succeed.using(idempotency_key="order-17", subject=admin_user)
         job = enqueue(task, "o-1")
-        running = job_in("RUNNING")
+        running = job_in("RUNNING", parent_id=job.pk, origin="x")
 
         pages = [f"/ops/durable/job/{row.pk}/change/" for row in (job, running)]
         texts = [admin_client.get(page).content.decode() for page in pages]
 
         assert '"/admin/' not in "".join(texts)
         assert 'action="/ops/durable/job/' in texts[0]
+        assert f'href="/ops/durable/job/{running.pk}/change/"' in texts[0]
         assert "admin.succeed: order-17" in texts[0]
         assert "web-1:4711" in texts[1]
 

@@ -1,6 +1,7 @@
 """Retry and cancel: who may, what it does, what is recorded and said."""
 
 import logging
+import re
 from typing import Any
 from uuid import uuid4
 
@@ -70,8 +71,10 @@ class RetryTests:
         job = job_in("FAILED")
         filters = "?_changelist_filters=state%3DFAILED"
 
+        page = admin_client.get(page_url(job) + filters).content.decode()
         response = admin_client.post(verb_url("retry", job) + filters)
 
+        assert f'action="{verb_url("retry", job)}{filters}"' in page
         assert response["Location"] == page_url(job) + filters
 
     def test_goes_on_after_the_mended_step(self, admin_client: Client) -> None:
@@ -210,6 +213,15 @@ class OneJobTests:
 
         assert response["Location"].startswith("/admin/login/")
         assert state_of(job) == "WAITING"
+
+    def test_each_button_carries_a_token(self, admin_client: Client) -> None:
+        page = admin_client.get(page_url(job_in("WAITING"))).content.decode()
+
+        forms = re.findall(
+            r'(?s)<form method="post" action="[^"]*/(?:retry|cancel)/".*?</form>', page
+        )
+        assert len(forms) == 2
+        assert all('name="csrfmiddlewaretoken"' in form for form in forms)
 
     def test_is_undone_if_it_cannot_be_recorded(
         self, admin_client: Client, monkeypatch: pytest.MonkeyPatch

@@ -35,3 +35,10 @@ class Charge(models.Model):
 
     key = models.CharField(max_length=100, unique=True, null=True)
     amount = models.IntegerField()
+
+
+class Mail(models.Model):
+    """What was handed to the mail service."""
+
+    to = models.EmailField()
+    text = models.TextField()

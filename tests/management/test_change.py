@@ -98,6 +98,12 @@ class CancelTests(TestCase):
             f"Job {job.pk} is RUNNING and was asked to stop: it ends CANCELLED at its next step.\n"
         )
 
+    def test_a_second_time_changes_nothing_and_says_so(self) -> None:
+        job = declared_task().using(delay=HOUR).enqueue()
+        typed("cancel", job.pk)
+
+        assert "it is CANCELLED. It is finished." in refused("cancel", job.pk)
+
 
 class RefusalTests(TestCase):
     def test_an_unknown_job(self) -> None:

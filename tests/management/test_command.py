@@ -1,5 +1,6 @@
 """``manage.py durable`` itself: its options, its errors, its colours."""
 
+import os
 import re
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from django.test import TestCase, override_settings
 
 from django_durable.management import operations
 from django_durable.management.commands.durable import OPERATIONS
-from tests.management.console import declared_task, document, refused, typed
+from tests.management.console import copies, declared_task, document, refused, typed
 
 ARGUMENTS = {
     "status": [],
@@ -106,6 +107,24 @@ class ProcessTests:
         assert "FAIL  unserved-queue" in out
         code, _, err = self.run(process_environment, "retry", "--state", "DONE")
         assert (code, "invalid choice: 'DONE'" in err) == (2, True)
+
+    def test_a_reader_that_has_seen_enough_is_no_error(
+        self, process_environment: dict[str, str]
+    ) -> None:
+        copies(declared_task().enqueue(), 2000)
+        reader, writer = os.pipe()
+        os.close(reader)
+
+        done = subprocess.run(
+            [sys.executable, "-m", "django", "durable", "list", "--limit", "3000"],
+            env=process_environment,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+        os.close(writer)
+
+        assert (done.returncode, done.stderr) == (0, b"")
 
     def test_the_doctor_tells_of_a_server_that_is_away(
         self, process_environment: dict[str, str]

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import TestCase, override_settings
 
 from django_durable import cancel_job, run_step, step, task
@@ -58,6 +58,8 @@ class DueTests(TestCase):
         job = ended_job(retries)
 
         assert "Step print failed 1 time and is tried again in" in finding(job, "step-retries")
+        live_worker()
+        assert codes(rewritten_job(job, state="READY")) == ["about-to-run"]
 
     def test_a_wait_says_for_what(self) -> None:
         job = declared_task().using(delay=HOUR).enqueue()
@@ -221,7 +223,19 @@ class VerdictTests(TestCase):
         assert codes(job) == ["blocked"]
         assert "Expected: pack (recorded, not reached yet)." in said
         assert "Found: wrap, which has no checkpoint" in said
-        assert f"durable retry {job.pk} --allow-new-step NAME" in said
+        assert f"durable retry {job.pk} --allow-new-step wrap" in said
+
+    def test_a_step_of_another_kind_cannot_be_allowed_as_new(self) -> None:
+        plain = step(name="pack")(lambda: 1)
+        atomic = step(name="pack", atomic=True)(lambda: 1)
+        job = crashed_job(redeployed("explain.ships", lambda: plain()), after="pack")
+        redeployed("explain.ships", lambda: atomic())
+        run_jobs()
+
+        said = finding(job, "blocked")
+
+        assert "Expected: a plain step at pack (recorded)." in said
+        assert "--allow-new-step" not in said
 
 
 class RunningTests(TestCase):
@@ -353,6 +367,13 @@ class LockedTests:
             codes(job)
         with second_session() as session:
             session.execute("select from durable_job where id = %s for update nowait", [job.pk])
+
+    def test_where_nothing_may_be_locked_the_rest_is_told(self) -> None:
+        job = declared_task().enqueue()
+
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("set transaction read only")
+            assert codes(job) == ["about-to-run"]
 
     def test_a_foreign_key_to_the_job_is_in_nobodys_way(self) -> None:
         job = declared_task().enqueue()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from threading import Event
 from typing import Any, NoReturn
 
 import psycopg
@@ -27,7 +28,7 @@ from tests.protocol.stage import ALIAS, PATIENCE, Stage, failure_of, truth
 from tests.protocol.stories_claims import lock_row
 from tests.protocol.stories_commits import SAVE
 from tests.protocol.stories_losses import do_all_chores, new_maintenance
-from tests.protocol.test_writer import together
+from tests.protocol.test_writer import has_pending
 from tests.protocol.world import (
     AT_ONCE,
     claim,
@@ -57,12 +58,20 @@ class WriterTests:
             return sessions[-1]
 
         writer = GroupWriter(connect_a_few_times)
-        futures = together(stage, writer, [writer.reconnect, lambda: writer.call(backend_pid)])
-        failures = [failure_of(future) for future in futures]
+        inside, go_on = stage.gate(), stage.gate()
+        leading = stage.actor("leader").start(writer.call, stopping_at(inside, go_on))
+        assert inside.wait(PATIENCE)
+        joining = stage.actor("main thread").start(writer.reconnect)
+        eventually(lambda: joining.done() or has_pending(writer, 1), "the reconnect is asked for")
+        before = len(writer._pending)
+        calling = stage.actor("slot").start(writer.call, backend_pid)
+        eventually(lambda: has_pending(writer, before + 1), "the call is pending")
+        go_on.set()
+        failures = [failure_of(future) for future in (leading, joining, calling)]
         for session in sessions:
             session.close()
 
-        assert failures == [None, None]
+        assert failures == [None, None, None]
 
     @pytest.mark.parametrize("limit", ["lock_timeout", "statement_timeout"])
     def test_a_write_that_waited_too_long_is_repeated(
@@ -169,6 +178,14 @@ class LostWorkerTests:
 
         assert swept == []
         assert state_of(job) == "READY"
+
+
+def stopping_at(inside: Event, go_on: Event) -> Callable[[Any], None]:
+    def operation(_: Any) -> None:
+        inside.set()
+        assert go_on.wait(PATIENCE)
+
+    return operation
 
 
 def backend_pid(session: Any) -> int:

@@ -78,7 +78,8 @@ def test_an_outcome_whose_write_went_unanswered_is_not_forgotten(
 def test_a_claim_that_went_unanswered_is_given_back_and_made_again(
     workers: Workers, gates: Gates, proxy: SeveringProxy
 ) -> None:
-    worker = workers.start("--poll-interval", "0.2", DATABASE_URL=proxy.url()).has_lock()
+    worker = workers.start("--poll-interval", "0.2", DATABASE_URL=proxy.url())
+    job_is(enqueue(stories.quick, "first"), "SUCCESSFUL")
 
     proxy.cut_after(b"COMMIT")
     job = enqueue(stories.quick, "a")

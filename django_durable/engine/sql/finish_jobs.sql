@@ -55,7 +55,7 @@ removed as (
     delete from durable_checkpoint as failed
     using held
     where held.state = 'SCHEDULED' and failed.job_id = held.id and failed.state = 'FAILED'
-        and coalesce(failed.error ->> 'interrupted', '') = ''
+        and failed.error ->> 'interrupted' is distinct from 'yes'
         and not exists (
             select from durable_checkpoint as later
             where later.job_id = failed.job_id and later.seq > failed.seq

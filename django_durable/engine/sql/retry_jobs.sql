@@ -17,8 +17,12 @@ fit as (
 removed as (
     delete from durable_checkpoint as failed
     using fit
-    where fit.ended and failed.job_id = fit.id and failed.state = 'FAILED'
-        and (coalesce(failed.error ->> 'interrupted', '') = '' or %(rerun_interrupted)s::boolean)
+    where fit.ended and failed.job_id = fit.id
+        and case
+            when failed.state = 'STARTED' or failed.error ->> 'interrupted' = 'yes'
+                then %(rerun_interrupted)s::boolean
+            else failed.state = 'FAILED'
+        end
         and not exists (
             select from durable_checkpoint as later
             where later.job_id = failed.job_id and later.seq > failed.seq

@@ -146,8 +146,9 @@ def run(output: Output, options: Options) -> None:
 
 def jobs_with_key(key: str) -> list[UUID]:
     """The jobs that a key names, in whatever scope."""
-    keys = IdempotencyKey.objects.using(jobs_alias()).filter(key=key, job_id__isnull=False)
-    return list(keys.values_list("job_id", flat=True)[:MOST])
+    keys = IdempotencyKey.objects.using(jobs_alias()).filter(key=key)
+    found = keys.values_list("job_id", flat=True)[:MOST]
+    return [job_id for job_id in found if job_id is not None]
 
 
 def in_telling_order(jobs: JobQuerySet, states: Sequence[str] | None) -> JobQuerySet:

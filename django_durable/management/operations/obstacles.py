@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.db import OperationalError, connections, transaction
+from django.db import connections, transaction
 
 from django_durable.conf import get_settings
 from django_durable.engine import registry
 from django_durable.engine.claims import SUSPECT_FROM
-from django_durable.engine.faults import sqlstate
+from django_durable.engine.faults import DATABASE_ERRORS, sqlstate
+from django_durable.engine.replay import base_name
 from django_durable.engine.sql import fetch_one, load
 from django_durable.engine.states import BLOCKED, DELAYED, CheckpointState
 from django_durable.exceptions import DuplicateTaskPathError, UnknownTaskError
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 FIND_LOCK_HOLDER = load("find_lock_holder")
 LOCK_NOT_AVAILABLE = "55P03"
+READ_ONLY_TRANSACTION = "25006"
 OVERDUE = timedelta(minutes=1)
 """Workers promote due jobs every POLL_INTERVAL; so much later nobody does."""
 START_WORKER = "start one: manage.py durable_worker"
@@ -69,6 +71,8 @@ def not_due(situation: Situation) -> Iterator[Finding]:
 
 
 def retrying_step(situation: Situation) -> Iterator[Finding]:
+    if situation.job.state not in DELAYED:
+        return
     rows = Checkpoint.objects.using(jobs_alias()).filter(job_id=situation.job.pk)
     for row in rows.filter(state=CheckpointState.RETRYING).order_by("seq"):
         yield Finding(
@@ -96,13 +100,16 @@ def blocked(situation: Situation) -> Iterator[Finding]:
     if job.wait_kind != BLOCKED:
         return
     expected, found = mismatch_of(job.wait_reason or "")
+    cure = "mend the code so that it meets the recorded steps again, and deploy it"
+    if name := new_step_in(found):
+        retry = f"manage.py durable retry {job.pk} --allow-new-step {name}"
+        cure = f"{cure}; or, if {name} is new and may run now: {retry}"
     yield Finding(
         code="blocked",
         says="Its code and its checkpoints differ, so it does not go on. "
         f"Expected: {expected}. Found: {found}. "
         f"It is tried again {age(job.due_at, situation.now)}, and when other code is deployed.",
-        cure=f"mend the code so that it meets the recorded steps again, and deploy it; or, if the "
-        f"step is new and may run now: manage.py durable retry {job.pk} --allow-new-step NAME",
+        cure=cure,
     )
 
 
@@ -110,6 +117,13 @@ def mismatch_of(reason: str) -> tuple[str, str]:
     """What was expected and found, from the words that block a job."""
     expected, _, found = reason.removeprefix("replay mismatch: ").partition("; found ")
     return expected.removeprefix("expected ") or "?", found or "?"
+
+
+def new_step_in(found: str) -> str | None:
+    """The name of the step that has no checkpoint, if that is what was found."""
+    identity, is_new, _ = found.partition(", which has no checkpoint")
+    name = identity.rpartition("/")[2].partition("#")[0]
+    return base_name(name) if is_new else None
 
 
 def cancelling(situation: Situation) -> Iterator[Finding]:
@@ -205,18 +219,17 @@ def silent_workers(situation: Situation) -> Iterator[Finding]:
 
 def locked(situation: Situation) -> Iterator[Finding]:
     """Tries to lock the row for an instant, without waiting, as a claim would."""
-    job = situation.job
+    job, alias = situation.job, jobs_alias()
     row = all_jobs().filter(pk=job.pk).select_for_update(nowait=True, no_key=True)
     try:
-        with transaction.atomic(using=jobs_alias()):
+        with transaction.atomic(using=alias):
             list(row.values_list("pk"))
-    except OperationalError as error:
-        if sqlstate(error) != LOCK_NOT_AVAILABLE:
+    except DATABASE_ERRORS as error:
+        if sqlstate(error) == LOCK_NOT_AVAILABLE:
+            holder = fetch_one(connections[alias], FIND_LOCK_HOLDER, {"job_id": job.pk})
+            yield _held_by(holder, situation.now)
+        elif sqlstate(error) != READ_ONLY_TRANSACTION:
             raise
-        yield _held_by(
-            fetch_one(connections[jobs_alias()], FIND_LOCK_HOLDER, {"job_id": job.pk}),
-            situation.now,
-        )
 
 
 def _held_by(holder: Any | None, now: datetime) -> Finding:

@@ -49,7 +49,7 @@ class Bounded:
         return Bounded(self.count + other.count, self.is_exact and other.is_exact)
 
 
-ZERO = Bounded(0, True)  # noqa: FBT003 (a field's name says no more here)
+ZERO = Bounded(0, is_exact=True)
 
 
 def count_rows(rows: QuerySet[Any]) -> Bounded:
