@@ -11,6 +11,7 @@ from pathlib import Path
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 
+from django_durable.conf import get_settings
 from django_durable.engine import registry
 from django_durable.engine.faults import DATABASE_ERRORS
 from django_durable.engine.sessions import ENGINE_SESSIONS, postgresql_aliases
@@ -70,7 +71,9 @@ def code_version() -> str:
 
 def announce(*, worker_id: int, alias: str, queues: Sequence[str], slots: int, code: str) -> None:
     """Say what this worker serves and how many connections it may use."""
-    ceiling = ENGINE_SESSIONS + slots * len(postgresql_aliases())
+    direct = get_settings().DIRECT_DATABASE
+    borrowed = [name for name in postgresql_aliases() if name == alias or name != direct]
+    ceiling = ENGINE_SESSIONS + slots * len(borrowed)
     tasks = sum(1 for _ in registry.iter_tasks())
     logger.info(
         "Worker %s serves %s with %s slot(s) and %s task(s), code %s, database %r, "

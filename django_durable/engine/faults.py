@@ -9,6 +9,7 @@ DATABASE_ERRORS = (django.db.Error, psycopg.Error)
 _CONNECTION_CLASSES = ("08", "57P")  # connection exception; operator intervention
 _IDLE_IN_TRANSACTION_TIMEOUT = "25P03"
 _SILENT = (psycopg.OperationalError, psycopg.InterfaceError, django.db.InterfaceError)
+_HELD_UP = frozenset({"55P03", "57014"})  # lock not available, query cancelled (a timeout)
 _REPEATABLE = frozenset({"40001", "40P01"})  # serialization failure, deadlock detected
 
 
@@ -26,6 +27,11 @@ def is_connection_error(error: BaseException) -> bool:
     if state is None:
         return isinstance(error, _SILENT) or isinstance(error.__cause__, _SILENT)
     return state.startswith(_CONNECTION_CLASSES) or state == _IDLE_IN_TRANSACTION_TIMEOUT
+
+
+def is_held_up(error: BaseException) -> bool:
+    """Whether a lock was not to be had in time, or the statement was cancelled: 55P03 and 57014."""
+    return isinstance(error, DATABASE_ERRORS) and sqlstate(error) in _HELD_UP
 
 
 def is_repeatable(error: BaseException) -> bool:

@@ -215,6 +215,8 @@ class TaskError:
     @classmethod
     def from_text(cls, text: str) -> "TaskError":
         stored = json.loads(text)
+        if not isinstance(stored, dict):
+            return cls("?", "", str(stored))
         return cls(stored.get("type", "?"), stored.get("traceback", ""), stored.get("message", ""))
 
     @property

@@ -99,8 +99,7 @@ class Listener:
                 self._wait()
             except DATABASE_ERRORS as error:
                 self._drop_session(error)
-        if self._connection is not None:
-            self._connection.close()
+        self._close_session()
 
     def _ensure_session(self) -> None:
         if self._connection is None:
@@ -150,13 +149,17 @@ class Listener:
     def _drop_session(self, error: BaseException) -> None:
         """The session died: say so at once over another one, and try again soon."""
         logger.warning("The listening session ended: %s", error)
-        if self._connection is not None:
-            self._connection.close()
-        self._connection, self._has_lock = None, False
+        self._close_session()
         try:
             self._ensure_session()
         except DATABASE_ERRORS:
+            self._close_session()
             self.stopped.wait(UNLOCKED_SECONDS)
             if not self.stopped.is_set() and not self._beat():
                 self.hooks.lost()
                 self.stopped.set()
+
+    def _close_session(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection, self._has_lock = None, False

@@ -10,11 +10,13 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
+
+from django.db import connections, transaction
 
 from django_durable.conf import get_settings
 from django_durable.engine.clock import StatementTimestamp
+from django_durable.engine.faults import DATABASE_ERRORS
 from django_durable.engine.rows import new_worker, workers
 from django_durable.engine.sql import Connection, fetch_all, fetch_one, load
 
@@ -120,10 +122,33 @@ def find_suspicious_workers(connection: Connection, *, own_id: int) -> list[Susp
     return [Suspicion(*row) for row in fetch_all(connection, FIND_SUSPICIOUS_WORKERS, params)]
 
 
-def declare_lost(connection: Connection, suspicion: Suspicion) -> Any | None:
-    """Declare a worker lost unless it gave a sign of life since: (hostname, pid), or None."""
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A worker declared lost. ``problem``: why its sessions could not be ended, if so."""
+
+    hostname: str
+    pid: int
+    problem: BaseException | None
+
+
+def declare_lost(alias: str, suspicion: Suspicion) -> Declared | None:
+    """Declare a worker lost and end its sessions, in one transaction.
+
+    None: it gave a sign of life since, or a claim of its own is under way. Nobody else can give its
+    jobs back before its sessions are ended, since nobody sees the verdict before.
+    """
     params = {"worker_id": suspicion.worker_id, "heartbeat_at": suspicion.heartbeat_at}
-    return fetch_one(connection, DECLARE_LOST, params)
+    problem = None
+    with transaction.atomic(using=alias):
+        row = fetch_one(connections[alias], DECLARE_LOST, params)
+        if row is None:
+            return None
+        try:
+            with transaction.atomic(using=alias):
+                end_sessions(connections[alias], suspicion.worker_id)
+        except DATABASE_ERRORS as error:
+            problem = error
+    return Declared(row[0], row[1], problem)
 
 
 def end_sessions(connection: Connection, worker_id: int) -> int:

@@ -16,7 +16,6 @@ from typing import Any
 from django_durable.conf import get_settings
 from django_durable.engine import liveness, retention, waits
 from django_durable.engine.clock import machine_seconds
-from django_durable.engine.faults import DATABASE_ERRORS
 from django_durable.engine.states import FINISHED
 
 logger = logging.getLogger("django_durable")
@@ -84,6 +83,10 @@ class Maintenance:
         self._looks.clear()
         self._trusts_from = machine_seconds() + self.lease.total_seconds()
 
+    def suspects_anybody(self) -> bool:
+        """Whether some worker looks dead by now, and its jobs may soon be ready."""
+        return bool(liveness.find_suspicious_workers(self.connection, own_id=self.worker_id))
+
     def look_for_lost(self) -> None:
         """Declare lost whose lease expired, or whose lock was free in two looks."""
         now = machine_seconds()
@@ -97,7 +100,7 @@ class Maintenance:
                 del seen[look.suspicion.worker_id]
             elif look.suspicion.expired and is_second:
                 # Frozen in a claim, it holds its own row, and the declaration skips it for ever.
-                self._end_sessions(look.suspicion.worker_id)
+                liveness.end_sessions(self.connection, look.suspicion.worker_id)
         self._looks = seen
 
     def _look(self, suspicion: liveness.Suspicion, now: float) -> Look:
@@ -108,28 +111,23 @@ class Maintenance:
         return Look(suspicion, now)
 
     def _declare_lost(self, suspicion: liveness.Suspicion) -> bool:
-        declared = liveness.declare_lost(self.connection, suspicion)
+        declared = liveness.declare_lost(self.connection.alias, suspicion)
         if declared is None:
             return False
-        hostname, pid = declared
         cause = "its lease expired" if suspicion.expired else "its lock is free"
         logger.warning(
             "Worker %s (%s:%s) is declared lost: %s.",
-            suspicion.worker_id, hostname, pid, cause, extra={"worker_id": suspicion.worker_id},
+            suspicion.worker_id, declared.hostname, declared.pid, cause,
+            extra={"worker_id": suspicion.worker_id},
         )  # fmt: skip
-        self._end_sessions(suspicion.worker_id)
-        self.recover()
-        return True
-
-    def _end_sessions(self, worker_id: int) -> None:
-        try:
-            liveness.end_sessions(self.connection, worker_id)
-        except DATABASE_ERRORS as error:
+        if declared.problem is not None:
             logger.warning(
                 "The sessions of lost worker %s could not be ended (%s); give all workers the same "
                 "database role, or rows it holds stay locked until the server notices.",
-                worker_id, error, extra={"worker_id": worker_id},
+                suspicion.worker_id, declared.problem, extra={"worker_id": suspicion.worker_id},
             )  # fmt: skip
+        self.recover()
+        return True
 
     def recover(self) -> None:
         """Give back the jobs of lost workers, until none is left."""

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, UTC, datetime, timedelta
 from typing import Any
 
 from django_durable.exceptions import InvalidOptionError
@@ -40,7 +40,7 @@ def _run_after(value: Any) -> str | None:
     if value is None:
         return None
     if isinstance(value, datetime) and value.tzinfo is not None:
-        return None if _is_storable_time(value) else "it lies outside the calendar of UTC."
+        return None if _is_storable_time(value) else "it lies beyond the year 9998."
     if isinstance(value, datetime):
         return "it is naive; use django.utils.timezone.now() or make_aware()."
     return "it must be an aware datetime; for a time from now use delay."
@@ -54,10 +54,9 @@ def _delay(value: Any) -> str | None:
 
 def _is_storable_time(value: datetime) -> bool:
     try:
-        value.astimezone(UTC)
+        return value.astimezone(UTC).year < MAXYEAR
     except OverflowError:
         return False
-    return True
 
 
 def check_key(value: Any) -> str | None:

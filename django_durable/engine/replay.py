@@ -160,7 +160,7 @@ class History:
         base = base_name(name)
         known_key = base != name and base in scope.recorded_bases
         ahead = [i for i in scope.unreached if self.records[i].seq > scope.furthest]
-        if not ahead or known_key or base in self._allowed or name in self._allowed:
+        if not ahead or known_key or self._allowed & {base, name, identity}:
             return
         nearest = min(ahead, key=lambda i: self.records[i].seq)
         raise ReplayMismatch(

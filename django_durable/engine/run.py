@@ -24,7 +24,7 @@ from django.db import connections
 from django_durable.engine.checkpoints import NewCheckpoint, Saved, read_checkpoint
 from django_durable.engine.claims import check_lease
 from django_durable.engine.clock import machine_seconds
-from django_durable.engine.faults import DATABASE_ERRORS, is_connection_error
+from django_durable.engine.faults import DATABASE_ERRORS, is_connection_error, is_repeatable
 from django_durable.engine.outcomes import Outcome, Written
 from django_durable.engine.replay import History, Recorded, ReplayMismatch
 from django_durable.engine.sql import Connection
@@ -152,16 +152,18 @@ class Run:
             self.stop(Ending(stop=Stop.LEASE_LOST))
 
     def repeat(self, operation: Callable[[], T]) -> T:
-        """Run an engine's operation on this thread's connection, again if that dies.
+        """Run an engine's operation on this thread's connection, again if that dies, or on 40P01.
 
-        Not inside a transaction: what it held is gone with the connection.
+        Not inside a transaction, which is gone then.
         """
         while True:
             try:
                 return operation()
             except DATABASE_ERRORS as error:
                 connection = connections[self.alias]
-                if connection.in_atomic_block or not is_connection_error(error):
+                if connection.in_atomic_block or not (
+                    is_connection_error(error) or is_repeatable(error)
+                ):
                     raise
                 connection.close()
             self.check_lease()
@@ -175,7 +177,7 @@ class Run:
         if not saved.held:
             self.stop(Ending(stop=Stop.LEASE_LOST))
         record = checkpoint.as_recorded() if saved.saved else self.read(checkpoint.identity)
-        if record is None:
+        if record is None or not (saved.saved or record.is_final):
             self.stop(Ending(stop=Stop.LEASE_LOST))
         self.settle(record, cancelled=saved.cancelled, obeys_cancel=obeys_cancel)
         return record

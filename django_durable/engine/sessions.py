@@ -67,7 +67,8 @@ def connect(alias: str) -> psycopg.Connection[Any]:
     """A plain psycopg session in autocommit, with server-side parameters.
 
     Statements are prepared when they recur, unless a pooler stands between. All find their rows by
-    key: a plan kept from when the tables were small must not scan them when they have grown.
+    key: a plan kept from when the tables were small must not scan them when they have grown. Nobody
+    waits long for a lock: the writer has others to write for.
     """
     params = own_wrapper(alias).get_connection_params()
     params |= {"cursor_factory": psycopg.Cursor, "autocommit": True}
@@ -77,6 +78,7 @@ def connect(alias: str) -> psycopg.Connection[Any]:
     else:
         connection.prepare_threshold = 1
         connection.execute("set enable_seqscan to off")
+        connection.execute("set lock_timeout to '250ms'")
     return connection
 
 

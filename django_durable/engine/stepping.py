@@ -208,10 +208,8 @@ def fail(call: Call, error: BaseException) -> Recorded:
 
 def retry_ending(call: Call, stored: str, delay: timedelta) -> Ending:
     """The suspension that records a failed try."""
-    reason = (
-        f"step {call.identity} failed (try {call.attempt} of {call.rule.policy.max_attempts}), "
-        f"next try in {delay.total_seconds():.1f} s"
-    )
+    tries = f"{call.attempt} of {call.rule.policy.max_attempts}"
+    reason = f"step {call.identity} failed (try {tries}) and is tried again"
     checkpoint = call.checkpoint(RETRYING, error=stored)
     return Ending(stop=Stop.STEP_RETRY, reason=reason, checkpoint=checkpoint, delay=delay)
 

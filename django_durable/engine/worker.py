@@ -53,6 +53,7 @@ class Worker:
     member: Membership = field(init=False)
     _wakeups: SimpleQueue[str | None] = field(default_factory=SimpleQueue)
     _stop_signals: int = 0
+    _is_empty: bool = False
     _is_lost: bool = False
     _is_pooled: bool = False
     _must_reconcile: bool = False
@@ -83,6 +84,8 @@ class Worker:
         self.slots.give_up_late()
         self.member.maintenance.run_due()
         self._claim()
+        if self.options.burst:
+            self._is_empty = self._has_nothing_left()
 
     def stop(self, *_: Any) -> None:
         """Stop: first in good order, the second time at once. Safe in a signal handler."""
@@ -90,8 +93,12 @@ class Worker:
         self._wakeups.put(None)
 
     def _is_over(self) -> bool:
-        is_empty = self.options.burst and self.member.claimer.found_nothing and not self.slots.runs
-        return bool(self._stop_signals) or is_empty or self._is_worn_out
+        return bool(self._stop_signals) or self._is_empty or self._is_worn_out
+
+    def _has_nothing_left(self) -> bool:
+        """Nothing is ready, nothing runs here, and nobody looks dead who may hold jobs."""
+        is_idle = self.member.claimer.found_nothing and not self.slots.runs
+        return is_idle and not self.member.maintenance.suspects_anybody()
 
     @property
     def _is_worn_out(self) -> bool:

@@ -18,7 +18,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from django_durable.engine.checkpoints import NewCheckpoint, Saved, save_checkpoints
-from django_durable.engine.faults import DATABASE_ERRORS, is_connection_error, is_repeatable
+from django_durable.engine.faults import (
+    DATABASE_ERRORS,
+    is_connection_error,
+    is_held_up,
+    is_repeatable,
+)
 from django_durable.engine.outcomes import Outcome, Written, finish_jobs
 from django_durable.engine.sql import Connection
 
@@ -74,30 +79,31 @@ class GroupWriter:
             self._pending.append(entry)
             leads = not self._has_leader
             self._has_leader = True
-        if not leads:
-            entry.gate.acquire()
-        if not entry.is_done:
-            self._lead(entry)
+        while not entry.is_done:
+            if leads:
+                leads = self._lead(entry)
+            else:
+                entry.gate.acquire()
+                leads = not entry.is_done
         if entry.error is not None:
             raise entry.error
         return entry.answer
 
-    def _lead(self, own: Entry) -> None:
-        """Write a batch that holds the own entry, then hand over to the first who waits."""
+    def _lead(self, own: Entry) -> bool:
+        """Write a batch, then hand over to the first who waits; whether that is the own entry."""
         with self._mutex:
             batch, self._pending = self._pending[:LARGEST_BATCH], self._pending[LARGEST_BATCH:]
-        try:
-            self._write(batch)
-        finally:
-            with self._mutex:
-                successor = self._pending[0] if self._pending else None
-                self._has_leader = successor is not None
-            for entry in batch:
-                entry.is_done = True
-                if entry is not own:
-                    entry.gate.release()
-            if successor is not None:
-                successor.gate.release()
+        self._write(batch)
+        with self._mutex:
+            self._pending += [entry for entry in batch if not entry.is_done]
+            successor = self._pending[0] if self._pending else None
+            self._has_leader = successor is not None
+        for entry in batch:
+            if entry.is_done and entry is not own:
+                entry.gate.release()
+        if successor is not None and successor is not own:
+            successor.gate.release()
+        return successor is own
 
     def _write(self, batch: list[Entry]) -> None:
         groups: dict[Any, list[Entry]] = {}
@@ -107,18 +113,26 @@ class GroupWriter:
             self._write_group(write, entries)
 
     def _write_group(self, write: Any, entries: list[Entry]) -> None:
-        """One statement for all; alone, each, if the database refuses one of them."""
+        """One statement for all; alone, each, if one of them is refused or held up.
+
+        What is held up alone, by somebody's lock on its job, is left undone and comes again behind
+        the others, so that they do not wait for it.
+        """
         try:
             answers = self._repeat(write, [entry.item for entry in entries])
         except BaseException as error:
-            if len(entries) == 1:
+            if len(entries) > 1:
+                for entry in entries:
+                    self._write_group(write, [entry])
+            elif is_held_up(error):
+                logger.warning("A durable write waits for a lock that somebody holds: %s", error)
+            else:
                 entries[0].error = error
-                return
-            for entry in entries:
-                self._write_group(write, [entry])
+                entries[0].is_done = True
             return
         for entry, answer in zip(entries, answers, strict=True):
             entry.answer = answer
+            entry.is_done = True
 
     def _repeat(self, write: Any, items: list[Any]) -> list[Any]:
         """Run a statement until the database has answered it."""

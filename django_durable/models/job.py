@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ from django_durable.engine.states import BLOCKED, DELAYED, FINISHED, JobState
 from django_durable.exceptions import JobStateError
 from django_durable.models.job_columns import JobColumns
 
+_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 _DJANGO_STATUS = {state: state for state in ("RUNNING", "SUCCESSFUL", "FAILED")} | {
     "CANCELLED": "FAILED"
 }
@@ -123,6 +125,15 @@ class Job(JobColumns):
                 name="job_waiting_says_for_what",
                 condition=Q(state="WAITING", wait_kind__isnull=False)
                 | (~Q(state="WAITING") & Q(wait_kind__isnull=True)),
+            ),
+            models.CheckConstraint(
+                name="job_due_at_is_a_date",
+                condition=Q(
+                    due_at__range=(
+                        datetime(1970, 1, 1, tzinfo=UTC),
+                        datetime(9999, 1, 1, tzinfo=UTC),
+                    )
+                ),
             ),
             models.CheckConstraint(
                 name="job_priority_in_range", condition=Q(priority__range=(-100, 100))

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from django_durable import enqueue
-from django_durable.models import Checkpoint, Job, JobState, Worker
+from django_durable.models import Attempt, Checkpoint, IdempotencyKey, Job, JobState, Worker
 from tests.admin.tasks import succeed
 
 FINISHED = (JobState.SUCCESSFUL, JobState.FAILED, JobState.CANCELLED)
@@ -92,3 +92,22 @@ def make_checkpoint(job: Job, seq: int, **columns: Any) -> Checkpoint:
     }
     row = Checkpoint(job_id=job.pk, seq=seq, **(defaults | columns))
     return Checkpoint.objects.bulk_create([row])[0]
+
+
+def make_attempt(job: Job, **columns: object) -> Attempt:
+    now = timezone.now()
+    defaults: dict[str, object] = {
+        "job_id": job.pk,
+        "attempt": 1,
+        "outcome": "FAILED",
+        "lease_token": 1,
+        "claimed_at": now - timedelta(seconds=3),
+        "ended_at": now,
+        "error": '{"type":"A","message":"b","traceback":"c"}',
+    }
+    return Attempt.objects.bulk_create([Attempt(**(defaults | columns))])[0]
+
+
+def make_key(job: Job, **columns: str) -> IdempotencyKey:
+    now = timezone.now()
+    return IdempotencyKey(job_id=job.pk, fingerprint="f", created_at=now, expires_at=now, **columns)

@@ -85,7 +85,7 @@ class OrderTests(TestCase):
 
     def test_the_next_due_and_the_last_finished_come_first(self) -> None:
         called = declared_task()
-        far, near = called.using(delay=2 * HOUR).enqueue(), called.using(delay=HOUR).enqueue()
+        near, far = called.using(delay=HOUR).enqueue(), called.using(delay=2 * HOUR).enqueue()
         last, before = ended_job(called), ended_job(called)
         moved(last, "finished_at", by=timedelta(seconds=9))
 
@@ -130,7 +130,7 @@ class NoteTests(TestCase):
             called.enqueue(),
             state="FAILED",
             finished_at=StatementTimestamp(),
-            error='{"type": "shop.OutOfStock", "message": "none left\\nat all"}',
+            error='{"type": "shop.errors.OutOfStock", "message": "none left\\nat all"}',
         )
 
         assert self.note(waits).endswith("due in 60 min.")

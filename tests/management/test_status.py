@@ -71,6 +71,16 @@ class StatusTests(TestCase):
         assert [worker["running"] for worker in workers if worker["id"] == live] == [1]
         assert "a, b" in typed("status")
 
+    def test_a_lock_is_free_or_a_lease_is_over(self) -> None:
+        over, at_once = StatementTimestamp() - HOUR, timedelta(0)
+        dead = live_worker(has_lock=True, lease=at_once)
+        late = live_worker(lease_expires_at=over, lease=at_once)
+
+        workers = {worker["id"]: worker for worker in document("status")["workers"]}
+
+        assert {worker["state"] for worker in workers.values()} == {"silent"}
+        assert [workers[worker]["lock_is_free"] for worker in (dead, late)] == [True, False]
+
     def test_a_queue_that_only_a_stopping_worker_serves_is_named(self) -> None:
         declared_task().enqueue()
         live_worker(stopping_at=StatementTimestamp())

@@ -137,7 +137,7 @@ def nobody_is_declared_lost_in_the_middle_of_a_claim(stage: Stage) -> None:
 def declare_whatever_it_did(worker_id: int) -> Any | None:
     seen = Worker.objects.get(pk=worker_id).heartbeat_at
     return liveness.declare_lost(
-        connection, liveness.Suspicion(worker_id=worker_id, heartbeat_at=seen, expired=True)
+        connection.alias, liveness.Suspicion(worker_id=worker_id, heartbeat_at=seen, expired=True)
     )
 
 

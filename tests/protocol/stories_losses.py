@@ -41,7 +41,7 @@ def nobody_who_gave_a_sign_of_life_is_declared_lost(stage: Stage) -> None:
     assert suspicion.worker_id == silent_id
     beat(silent_id)
 
-    declared = liveness.declare_lost(connection, suspicion)
+    declared = liveness.declare_lost(connection.alias, suspicion)
 
     assert declared is None, "declared lost in spite of a heartbeat"
 

@@ -86,3 +86,19 @@ def test_burst_runs_until_nothing_is_ready(workers: Workers) -> None:
     for job in jobs:
         job.refresh()
         assert job.state == "SUCCESSFUL"
+
+
+def test_burst_waits_for_the_jobs_of_a_worker_that_looks_dead(
+    workers: Workers, gates: Gates
+) -> None:
+    job = enqueue(stories.two_steps, "a")
+    victim = workers.start("--lease", "2").has_lock()
+    gates.reached("between-a")
+    victim.kill()
+    gates.open("between-a")
+
+    burst = workers.start("--burst", "--lease", "2")
+
+    assert burst.exit_code() == 0
+    job.refresh()
+    assert job.state == "SUCCESSFUL"

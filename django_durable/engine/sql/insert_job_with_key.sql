@@ -1,8 +1,8 @@
 -- Does:    enqueues one job under an idempotency key, if the key is free.
 -- Takes:   the job's columns as insert_job; scope, key, fingerprint, retention; parent_id, origin
 --          and lease_token as insert_jobs.
--- Returns: one row: state, due_at, enqueued_at, void; no row: the key is taken, the origin exists,
---          or the lease is lost.
+-- Returns: one row: state, due_at, enqueued_at, void; no row: the key is taken, or the lease is
+--          lost. (An existing origin is a unique violation: look for it first.)
 -- Locks:   waits for an uncommitted equal key; the parent's row for share.
 -- Index:   idempotencykey_once, durable_job_pkey.
 with

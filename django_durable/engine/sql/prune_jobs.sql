@@ -1,7 +1,7 @@
 -- Does:    deletes one chunk of jobs that finished long enough ago, with all that belongs to them.
 -- Takes:   state; retention: an interval since finished_at; limit.
 -- Returns: nothing; the count says how many. Spared: a job whose idempotency key lives, and a job
---          whose parent is not finished, since its replay must find it again.
+--          whose parent may run again, which must then find it.
 -- Locks:   the job rows for update, skip locked; finished ones only.
 -- Index:   job_finished, idempotencykey_job, durable_job_pkey, durable_checkpoint_pkey.
 with
@@ -15,7 +15,7 @@ doomed as (
         )
         and not exists (
             select from durable_job as parent
-            where parent.id = job.parent_id and parent.finished_at is null
+            where parent.id = job.parent_id and parent.state <> 'SUCCESSFUL'
         )
     order by job.finished_at
     limit %(limit)s

@@ -1,4 +1,4 @@
-"""Promises of the protocol that do not hold yet. Each moves to its module once it does."""
+"""Interleavings that are easily got wrong: each once broke a promise."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class WriterTests:
         writer = stage.writer()
         writer.call(lambda session: execute(session, f"set {limit} = '100ms'", {}))
         saving = slot.start(writer.save, new_checkpoint(job))
-        eventually(lambda: saving.done() or "repeated" in caplog.text, "the limit is over")
+        eventually(lambda: saving.done() or "waits for a lock" in caplog.text, "the limit is over")
         view.rollback()
 
         assert failure_of(saving) is None
@@ -116,7 +116,9 @@ class WriterTests:
         view.begin()
         view.do(lock_row, job, "for no key update")
         row_is_locked.set()
-        eventually(lambda: was_refused.is_set() or "repeated" in caplog.text, "the limit is over")
+        eventually(
+            lambda: was_refused.is_set() or "waits for a lock" in caplog.text, "the limit is over"
+        )
         view.rollback()
         running.result(PATIENCE)
 

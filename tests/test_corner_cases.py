@@ -1,4 +1,4 @@
-"""Promises that do not hold yet, each as small as it gets; moved to its module once it holds."""
+"""Corners that are easily cut: each once was."""
 
 import pytest
 from django.db import connection
@@ -17,7 +17,7 @@ def nothing() -> None: ...
 
 class RetryTests:
     def test_an_operator_may_rerun_an_interrupted_step_of_a_cancelled_job(self) -> None:
-        """``retry_jobs.sql`` forgets FAILED rows only; here the row is still STARTED."""
+        """Its checkpoint is still STARTED, not FAILED."""
         letter = step(name="letter", at_most_once=True)(lambda: "sent")
         job = cancel_job(crashed_job(task(path="post")(lambda: letter()), after="letter"))
 
@@ -28,7 +28,7 @@ class RetryTests:
 
 class RunTests:
     def test_the_queries_of_run_jobs_can_be_counted(self) -> None:
-        """``reset_queries()`` in the executor throws away what ``assertNumQueries`` counts."""
+        """Nothing in a run throws away what ``assertNumQueries`` counts."""
         nothing.enqueue()
 
         with CaptureQueriesContext(connection) as captured, statements() as sent:
