@@ -199,7 +199,10 @@ def once(
 
 
 def _fingerprint(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Any) -> str:
-    bound = instances.python_signature(function).bind(*args, **kwargs)
+    try:
+        bound = instances.python_signature(function).bind(*args, **kwargs)
+    except ValueError:  # some builtins do not tell their parameters
+        return instances.digest_call(instances.Signature((), {}, Any), args, kwargs)
     return instances.digest_call(instances.signature_of(function), bound.args, bound.kwargs)
 
 

@@ -65,7 +65,10 @@ def write_text(
 
 
 def dump(structure: JsonValue) -> str:
-    return json.dumps(structure, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _JSON.encode(structure)
+
+
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def _text(value: Any, path: str) -> str:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django_durable.engine.sql import Connection, execute, fetch_all, fetch_one, load
+from django_durable.engine.sql import Connection, array, execute, fetch_all, fetch_one, load
 
 INSERT_JOB = load("insert_job")
 INSERT_JOBS = load("insert_jobs")
@@ -95,7 +95,8 @@ def insert_jobs(
 ) -> dict[UUID, Inserted]:
     """Insert jobs in one statement. Missing in the answer: it exists, or the lease is lost."""
     params: dict[str, Any] = {
-        column: [getattr(job, attribute) for job in jobs] for column, attribute in _ARRAYS.items()
+        column: array(getattr(job, attribute) for job in jobs)
+        for column, attribute in _ARRAYS.items()
     }
     params |= _parent_parameters(parent) | {"notify_queues": list(notify_queues)}
     return {row[0]: Inserted(*row[1:4]) for row in fetch_all(connection, INSERT_JOBS, params)}

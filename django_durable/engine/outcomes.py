@@ -9,7 +9,7 @@ from uuid import UUID
 from django.db import connections, transaction
 
 from django_durable.conf import get_settings
-from django_durable.engine.sql import Connection, fetch_all, fetch_one, load
+from django_durable.engine.sql import Connection, array, fetch_all, fetch_one, load
 from django_durable.engine.states import JobState
 
 FINISH_JOBS = load("finish_jobs")
@@ -47,10 +47,10 @@ class Written:
 def finish_jobs(connection: Connection, outcomes: Sequence[Outcome]) -> list[Written | None]:
     """Write outcomes in one statement; None where the lease was lost (or it was written before)."""
     params: dict[str, Any] = {
-        column: [getattr(outcome, attribute) for outcome in outcomes]
+        column: array(getattr(outcome, attribute) for outcome in outcomes)
         for column, attribute in _ARRAYS.items()
     }
-    params["states"] = [outcome.state.value for outcome in outcomes]
+    params["states"] = array(outcome.state.value for outcome in outcomes)
     answers: list[Written | None] = [None] * len(outcomes)
     for index, state, due_at in fetch_all(connection, FINISH_JOBS, params):
         answers[index - 1] = Written(JobState(state), due_at)

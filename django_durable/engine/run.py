@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
-from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
+from uuid import UUID, uuid4, uuid5
 
 from django.db import connections
 
@@ -77,9 +77,14 @@ class ActiveStep:
     name: str
     identity: str
     attempt: int
-    idempotency_key: str
+    namespace: UUID
     kind: str = "plain"
     calls: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def idempotency_key(self) -> str:
+        """36 characters, the same over every retry and replay."""
+        return str(uuid5(self.namespace, self.identity))
 
     def origin_of(self, call: str) -> str:
         """The identity of a call made inside this step's body."""
@@ -271,15 +276,9 @@ def release_connections() -> None:
             connection.close()
 
 
-def step_key(job_id: UUID, identity: str) -> str:
-    """The idempotency key of a step: 36 characters, the same over every retry and replay."""
-    return str(uuid5(job_id, identity))
-
-
 def plain_step(name: str) -> ActiveStep:
     """What ``current_step()`` returns outside a worker's job: the same interface, a fresh key."""
-    key = str(uuid5(NAMESPACE_URL, str(uuid4())))
-    return ActiveStep(name=name, identity=name, attempt=1, idempotency_key=key)
+    return ActiveStep(name=name, identity=name, attempt=1, namespace=uuid4())
 
 
 def on_event_loop() -> bool:

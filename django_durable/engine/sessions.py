@@ -63,6 +63,27 @@ def use_own_connection(alias: str) -> None:
     connections[alias] = own_wrapper(alias)
 
 
+class LastingCursor(psycopg.Cursor[Any]):
+    """A cursor that is used again after it was closed."""
+
+    def close(self) -> None:
+        pass
+
+
+class Session(psycopg.Connection[Any]):
+    """A session of one thread at a time, with one cursor for all its statements.
+
+    Making a cursor costs as much as the rest of a step's bookkeeping.
+    """
+
+    _cursor: LastingCursor | None = None
+
+    def cursor(self, *args: Any, **options: Any) -> Any:
+        if self._cursor is None:
+            self._cursor = super().cursor(*args, **options)
+        return self._cursor
+
+
 def connect(alias: str) -> psycopg.Connection[Any]:
     """A plain psycopg session in autocommit, with server-side parameters.
 
@@ -71,8 +92,8 @@ def connect(alias: str) -> psycopg.Connection[Any]:
     waits long for a lock: the writer has others to write for.
     """
     params = own_wrapper(alias).get_connection_params()
-    params |= {"cursor_factory": psycopg.Cursor, "autocommit": True}
-    connection = psycopg.Connection.connect(**params)
+    params |= {"cursor_factory": LastingCursor, "autocommit": True}
+    connection = Session.connect(**params)
     if is_pooled(connection):
         connection.prepare_threshold = None
     else:

@@ -37,7 +37,6 @@ from django_durable.engine.run import (
     Stop,
     refuse_in_transaction,
     release_connections,
-    step_key,
 )
 from django_durable.exceptions import (
     EnqueueError,
@@ -93,7 +92,7 @@ class Call:
             name=self.rule.name,
             identity=self.identity,
             attempt=self.attempt,
-            idempotency_key=step_key(self.run.job.id, self.identity),
+            namespace=self.run.job.id,
             kind=self.rule.kind,
         )
 

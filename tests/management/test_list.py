@@ -136,7 +136,7 @@ class NoteTests(TestCase):
         assert self.note(waits).endswith("due in 60 min.")
         assert self.note(suspect).endswith("lost 2 workers")
         assert self.note(running).endswith(f"worker {running.worker_id}, now, asked to stop")
-        assert self.note(failed).endswith("OutOfStock: none left")
+        assert self.note(failed).endswith("  OutOfStock: none left")
 
     def test_an_error_that_nobody_wrote_is_shown_as_it_is(self) -> None:
         job = rewritten_job(

@@ -85,8 +85,10 @@ class PruneTests(TestCase):
         parent = declared_task("prune.parent").enqueue()
         child = rewritten_job(old_job(), parent_id=parent.pk, origin="enqueue:prune.task")
 
+        planned = document("prune", "--dry-run")["kinds"]
         kinds = document("prune")["kinds"]
 
+        assert planned["SUCCESSFUL"] == kinds["SUCCESSFUL"]
         assert remaining() == {str(row.pk) for row in (job, parent, child)}
         assert kinds["SUCCESSFUL"]["spared"]["count"] == 2
         assert "2 SUCCESSFUL jobs spared" in typed("prune")

@@ -16,9 +16,9 @@ CHUNK = 65536
 class SeveringProxy:
     """Listens on a socket of its own and passes bytes on, until it is told to cut.
 
-    ``cut_after(marker)`` arms it: the next request that holds the marker reaches the server, the
-    server's answer is read and thrown away, and both ends are closed. The client cannot know
-    whether its commit took effect.
+    ``cut_after(marker, ...)`` arms it: once requests have held the markers, one after the other,
+    the last of them reaches the server, the server's answer is read and thrown away, and both ends
+    are closed. The client cannot know whether its commit took effect.
     """
 
     def __init__(self, upstream: dict[str, Any]) -> None:
@@ -27,7 +27,7 @@ class SeveringProxy:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(self.folder / ".s.PGSQL.5432"))
         self._listener.listen()
-        self._marker: bytes | None = None
+        self._markers: list[bytes] = []
         self._lock = threading.Lock()
         self.cut = threading.Event()
         self._pipes: list[Pipe] = []
@@ -40,9 +40,9 @@ class SeveringProxy:
         password = quote(self._upstream["PASSWORD"] or "", safe="")
         return f"postgres://{user}:{password}@/{name}?host={quote(str(self.folder))}&port=5432"
 
-    def cut_after(self, marker: bytes) -> None:
+    def cut_after(self, *markers: bytes) -> None:
         with self._lock:
-            self._marker = marker
+            self._markers = list(markers)
         self.cut.clear()
 
     def close(self) -> None:
@@ -72,12 +72,12 @@ class SeveringProxy:
         return socket.create_connection((host or "127.0.0.1", port))
 
     def takes_marker(self, data: bytes) -> bool:
-        """Whether this request is the one to cut after; only the first is."""
+        """Whether this request holds the last marker; only the first that does is cut after."""
         with self._lock:
-            found = self._marker is not None and self._marker in data
-            if found:
-                self._marker = None
-            return found
+            if self._markers and self._markers[0] in data:
+                del self._markers[0]
+                return not self._markers
+            return False
 
 
 class Pipe:

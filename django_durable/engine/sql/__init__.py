@@ -4,7 +4,7 @@ Each file has fixed table names and ``%(name)s`` parameters only, so it can be p
 after setting them, and opens with what it does, takes, returns, locks, and which index it rides.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from functools import cache
 from importlib.resources import files
@@ -44,3 +44,15 @@ def execute(connection: Connection, statement: str, params: Mapping[str, Any]) -
         cursor.execute(statement, params)
         count: int = cursor.rowcount
         return count
+
+
+def array(values: Iterable[Any]) -> str:
+    """An array's literal, of values whose ``str`` is their input text; None is NULL.
+
+    Several times cheaper than a list, which the driver looks at element by element, more than once.
+    """
+    return "{" + ",".join(["NULL" if v is None else _element(str(v)) for v in values]) + "}"
+
+
+def _element(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,25 @@
+-- Does:    saves one checkpoint under its job's lease, when there is nothing else to say.
+-- Takes:   the checkpoint's columns; elapsed since its try began.
+-- Returns: nothing. The count is 0, and nothing is written, if the lease is lost, cancelling was
+--          asked for, or a final row stands there: save_checkpoints tells which.
+-- Locks:   the job's row for share to commit, so none commits after its job was taken over.
+-- Index:   durable_job_pkey, durable_checkpoint_pkey.
+insert into durable_checkpoint as old (
+    job_id, identity, seq, kind, state, function, fingerprint, attempt, value, error,
+    lease_token, started_at, saved_at
+)
+select
+    lease.id, %(identity)s::text, %(seq)s::int, %(kind)s::text, %(state)s::text,
+    %(function)s::text, %(fingerprint)s::text, %(attempt)s::int, %(value)s::json, %(error)s::json,
+    %(lease_token)s::bigint, statement_timestamp() - %(elapsed)s::interval, statement_timestamp()
+from (
+    select id from durable_job
+    where id = %(job_id)s::uuid and lease_token = %(lease_token)s::bigint and state = 'RUNNING'
+        and cancel_requested_at is null
+    for share
+) as lease
+on conflict (job_id, identity) do update set
+    state = excluded.state, attempt = excluded.attempt, value = excluded.value,
+    error = excluded.error, lease_token = excluded.lease_token, next_attempt_at = null,
+    saved_at = excluded.saved_at
+where old.state in ('STARTED', 'RETRYING')
