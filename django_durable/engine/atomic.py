@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import psycopg
 from django.db import connections, transaction
 
 from django_durable.engine.checkpoints import NewCheckpoint, read_checkpoint, save_checkpoints
@@ -90,12 +91,26 @@ def has_died(run: Run, error: BaseException) -> bool:
     return is_closed and is_connection_error(error)
 
 
+class PreparingSession:
+    """A Django connection's session, on which the engine's own statement is prepared.
+
+    Parsing and planning it would cost more than running it. Django's own cursors prepare nothing.
+    """
+
+    def __init__(self, session: psycopg.Connection[Any]) -> None:
+        session.prepare_threshold = 0
+        self._session = session
+
+    def cursor(self) -> psycopg.Cursor[Any]:
+        return psycopg.Cursor(self._session)
+
+
 def begin(run: Run) -> Any:
-    """First thing in a transaction of the engine's; its connection.
+    """First thing in a transaction of the engine's; the connection for its own statement.
 
     Behind a pooler nobody can end the sessions of the dead: the server does, after a lease.
     """
-    connection = connections[run.alias]
+    connection: Any = connections[run.alias]
     run.session = connection.connection
     if run.session_timeout is not None:
         milliseconds = int(run.session_timeout * 1000)
@@ -103,7 +118,7 @@ def begin(run: Run) -> Any:
             cursor.execute(
                 "set local idle_in_transaction_session_timeout = %s", [f"{milliseconds}ms"]
             )
-    return connection
+    return PreparingSession(run.session) if run.prepares else connection
 
 
 def _try(call: Call, body: Callable[[], Any]) -> tuple[Recorded, bool]:

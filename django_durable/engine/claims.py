@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.db import connections, transaction
-from django.db.models import F, Q
-from django.db.models.functions import Coalesce
+from django.db.models import Q
 
-from django_durable.engine.clock import StatementTimestamp
 from django_durable.engine.rows import jobs as job_rows
 from django_durable.engine.sql import Connection, fetch_all, fetch_one, load
 from django_durable.engine.states import JobState
@@ -29,6 +28,7 @@ HOLD_WORKER = load("hold_worker")
 HOLD_WORKER_ALONE = load("hold_worker_alone")
 RELEASE_UNKNOWN_JOBS = load("release_unknown_jobs")
 CHECK_LEASE = load("check_lease")
+MARK_RUNNING = load("mark_running")
 FIND_READY_QUEUES = load("find_ready_queues")
 SUSPECT_FROM = 2
 
@@ -97,35 +97,40 @@ def _claim(claimant: Claimant, queues: Iterable[str], fit: Q, limit: int) -> lis
 
 
 def _lock_ready(claimant: Claimant, queue_name: str, fit: Q, limit: int) -> list[Job]:
+    statement, params = _compile_claim(
+        claimant.alias, tuple(claimant.task_paths), queue_name, fit, limit
+    )
+    return list(job_rows(claimant.alias).raw(statement, params))
+
+
+@lru_cache(maxsize=256)
+def _compile_claim(
+    alias: str, task_paths: tuple[str, ...], queue_name: str, fit: Q, limit: int
+) -> tuple[str, tuple[Any, ...]]:
+    """The claim's SELECT, as Django writes it; kept, since writing it takes longer than running."""
     ready = (
-        job_rows(claimant.alias)
+        job_rows(alias)
         .filter(fit, state=JobState.READY, queue_name=queue_name)
-        .filter(task_path__in=claimant.task_paths)
-        .annotate(claim_time=StatementTimestamp())
+        .filter(task_path__in=task_paths)
         .order_by("-priority", "due_at", "id")
         .select_for_update(skip_locked=True, no_key=True)
     )
-    return list(ready[:limit])
+    statement, params = ready[:limit].query.get_compiler(alias).as_sql()
+    return statement, tuple(params)
 
 
 def _mark_running(claimant: Claimant, jobs: list[Job]) -> None:
-    now = StatementTimestamp()
-    held = job_rows(claimant.alias).filter(pk__in=[job.pk for job in jobs])
-    held.update(
-        state=JobState.RUNNING,
-        worker_id=claimant.worker_id,
-        lease_token=F("lease_token") + 1,
-        code_version=claimant.code_version,
-        claimed_at=now,
-        started_at=Coalesce("started_at", now),
-    )
+    params = {
+        "ids": [job.pk for job in jobs],
+        "worker_id": claimant.worker_id,
+        "code_version": claimant.code_version,
+    }
+    rows = fetch_all(connections[claimant.alias], MARK_RUNNING, params)
+    marked = {job_id: columns for job_id, *columns in rows}
     for job in jobs:
+        job.lease_token, job.claimed_at, job.started_at = marked[job.pk]
         job.state = JobState.RUNNING
         job.worker_id = claimant.worker_id
-        job.lease_token += 1
-        claim_time = vars(job)["claim_time"]
-        job.claimed_at = claim_time
-        job.started_at = job.started_at or claim_time
         job.code_version = claimant.code_version
 
 

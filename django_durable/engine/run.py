@@ -97,7 +97,8 @@ class ActiveStep:
 class Run:
     """One run, from claim to outcome. Made by the executor, used by durable calls.
 
-    ``session_timeout`` (seconds) bounds idle transactions where sessions cannot be ended by others.
+    ``session_timeout`` (seconds) bounds idle transactions where sessions cannot be ended by others;
+    ``prepares`` says that no pooler stands between, so statements can be prepared.
     ``session`` is the one of the transaction under way.
     ``begin_timed`` tells the worker of a step with a timeout, ``after_save`` tests of a checkpoint.
     """
@@ -113,6 +114,7 @@ class Run:
     after_save: Callable[[str], None] = lambda identity: None
     in_task_transaction: bool = False
     session_timeout: float | None = None
+    prepares: bool = False
     cancel_requested: bool = False
     ending: Ending | None = None
     timed_step: Any = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeVar
@@ -135,6 +135,9 @@ class LossyCursor:
 
     def __enter__(self) -> LossyCursor:
         return self
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._raw)
 
     def __exit__(self, *_: object) -> None:
         self._raw.close()

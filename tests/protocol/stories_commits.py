@@ -203,11 +203,12 @@ def save_and_take_what_is_there(self: Run, checkpoint: NewCheckpoint) -> Recorde
     return record  # type: ignore[no-any-return]
 
 
-WITHOUT_CONFLICT = cut(
-    checkpoints,
-    "SAVE_CHECKPOINTS",
+CONFLICT = (
     "on conflict (job_id, identity) do update set",
     "where old.state in ('STARTED', 'RETRYING')",
+)
+WITHOUT_CONFLICT = both(
+    cut(checkpoints, "SAVE_CHECKPOINTS", *CONFLICT), cut(checkpoints, "SAVE_CHECKPOINT", *CONFLICT)
 )
 WITHOUT_KEY = executed(
     "alter table durable_checkpoint drop constraint durable_checkpoint_pkey",

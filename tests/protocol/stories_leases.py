@@ -119,6 +119,11 @@ WRITES: dict[str, tuple[Callable[[Job], Any], Switch, Switch]] = {
         ),
         replaced(checkpoints, "SAVE_CHECKPOINTS", "job.state = 'RUNNING'\n        and", "true and"),
     ),
+    "a lone checkpoint": (
+        save,
+        replaced(checkpoints, "SAVE_CHECKPOINT", TOKEN, ""),
+        replaced(checkpoints, "SAVE_CHECKPOINT", RUNNING, ""),
+    ),
     "an outcome": (
         finish,
         replaced(outcomes, "FINISH_JOBS", " and wanted.lease_token = job.lease_token", ""),
@@ -199,7 +204,14 @@ RULES = [
     Rule(
         name="fence of checkpoints",
         story=saves_in_flight_never_land_after_the_end,
-        off=weaker(checkpoints, "SAVE_CHECKPOINTS", "for share of job"),
+        off={
+            name: both(alone, switch)
+            for (name, switch), alone in zip(
+                weaker(checkpoints, "SAVE_CHECKPOINTS", "for share of job").items(),
+                weaker(checkpoints, "SAVE_CHECKPOINT").values(),
+                strict=True,
+            )
+        },
         symptom="after its job was CANCELLED",
     ),
     Rule(

@@ -20,7 +20,7 @@ from django_durable.engine import (
 from django_durable.engine.clock import StatementTimestamp
 from django_durable.engine.states import JobState
 from django_durable.models import IdempotencyKey, Job, JobQuerySet, Worker
-from tests.protocol.rules import Rule, Switch, patched, replaced
+from tests.protocol.rules import Rule, Switch, both, patched, replaced
 from tests.protocol.stage import Stage, failure_of
 from tests.protocol.stories_claims import lock_row, reconcile
 from tests.protocol.stories_verbs import ended_long_ago, promote, prune
@@ -214,7 +214,14 @@ CHORES: dict[str, tuple[Callable[[], Sequence[Model]], Callable[[], Any], Switch
         replaced(retention, "PRUNE_WORKERS", "skip locked", ""),
     ),
     "waking": (blocked_jobs, wake_blocked, replaced(waits, "WAKE_BLOCKED", "skip locked", "")),
-    "claiming": (ready_jobs, claim_two, patched(JobQuerySet, "select_for_update", wait_for_locks)),
+    "claiming": (
+        ready_jobs,
+        claim_two,
+        both(
+            patched(JobQuerySet, "select_for_update", wait_for_locks),
+            patched(claims, "_compile_claim", claims._compile_claim.__wrapped__),
+        ),
+    ),
 }
 
 

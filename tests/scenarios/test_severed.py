@@ -81,7 +81,7 @@ def test_a_claim_that_went_unanswered_is_given_back_and_made_again(
     worker = workers.start("--poll-interval", "0.2", DATABASE_URL=proxy.url())
     job_is(enqueue(stories.quick, "first"), "SUCCESSFUL")
 
-    proxy.cut_after(b'UPDATE "durable_job"', b"COMMIT")
+    proxy.cut_after(b"update durable_job set", b"COMMIT")
     job = enqueue(stories.quick, "a")
 
     job_is(job, "SUCCESSFUL")

@@ -8,18 +8,21 @@ insert into durable_job (
     lease_token, attempt, attempt_base, lost_count, blocked_count, allowed_steps,
     subject_type, subject_key, enqueued_at
 )
-select
+values (
     %(id)s::uuid, %(task_path)s::text, %(queue_name)s::text, %(priority)s::smallint,
-    case when due.at > statement_timestamp() then 'SCHEDULED' else 'READY' end,
-    due.at, %(run_after)s::timestamptz, %(arguments)s::json,
-    0, 1, 0, 0, 0, '{}',
-    %(subject_type)s::text, %(subject_key)s::text, statement_timestamp()
-from (
-    select greatest(
+    case
+        when coalesce(%(run_after)s::timestamptz, statement_timestamp() + %(delay)s::interval)
+            > statement_timestamp() then 'SCHEDULED'
+        else 'READY'
+    end,
+    greatest(
         statement_timestamp(),
         coalesce(%(run_after)s::timestamptz, statement_timestamp() + %(delay)s::interval)
-    ) as at
-) as due
+    ),
+    %(run_after)s::timestamptz, %(arguments)s::json,
+    0, 1, 0, 0, 0, '{}',
+    %(subject_type)s::text, %(subject_key)s::text, statement_timestamp()
+)
 returning
     state, due_at, enqueued_at,
     -- a notification only if somebody listens who would not look anyway: notifying commits queue up
