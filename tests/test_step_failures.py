@@ -152,7 +152,7 @@ class RecordedFailureTests:
         job = ended_job(task(path="opening")(lambda: open_file()))
 
         assert (job.state, tries()) == ("FAILED", 1)
-        assert 'the value of step "open_file" cannot be stored' in error_of(job)["message"]
+        assert 'step "open_file" returned cannot be kept' in error_of(job)["message"]
 
 
 class DeclaredErrorTests:

@@ -9,11 +9,11 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import psycopg
 from django.db import connections, transaction
 
 from django_durable.engine.checkpoints import NewCheckpoint, read_checkpoint, save_checkpoints
 from django_durable.engine.faults import is_connection_error, is_repeatable
+from django_durable.engine.preparing import note_direct, prepared
 from django_durable.engine.replay import SUCCESSFUL, Recorded
 from django_durable.engine.run import Ending, Run, Stop
 from django_durable.engine.stepping import Call, close, encode_value
@@ -91,20 +91,6 @@ def has_died(run: Run, error: BaseException) -> bool:
     return is_closed and is_connection_error(error)
 
 
-class PreparingSession:
-    """A Django connection's session, on which the engine's own statement is prepared.
-
-    Parsing and planning it would cost more than running it. Django's own cursors prepare nothing.
-    """
-
-    def __init__(self, session: psycopg.Connection[Any]) -> None:
-        session.prepare_threshold = 0
-        self._session = session
-
-    def cursor(self) -> psycopg.Cursor[Any]:
-        return psycopg.Cursor(self._session)
-
-
 def begin(run: Run) -> Any:
     """First thing in a transaction of the engine's; the connection for its own statement.
 
@@ -118,7 +104,9 @@ def begin(run: Run) -> Any:
             cursor.execute(
                 "set local idle_in_transaction_session_timeout = %s", [f"{milliseconds}ms"]
             )
-    return PreparingSession(run.session) if run.prepares else connection
+    if run.prepares:
+        note_direct(run.session, is_direct=True)
+    return prepared(connection)
 
 
 def _try(call: Call, body: Callable[[], Any]) -> tuple[Recorded, bool]:

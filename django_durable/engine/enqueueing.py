@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django_durable.engine.preparing import note_server, prepared
 from django_durable.engine.sql import Connection, array, execute, fetch_all, fetch_one, load
 
 INSERT_JOB = load("insert_job")
@@ -81,8 +82,9 @@ class TakenKey:
 
 def insert_job(connection: Connection, job: NewJob, *, notify: bool) -> Inserted:
     """Insert one job from outside jobs."""
-    row = fetch_one(connection, INSERT_JOB, {**job.parameters(), "notify": notify})
+    row = fetch_one(prepared(connection), INSERT_JOB, {**job.parameters(), "notify": notify})
     assert row is not None  # a plain INSERT returns its row or raises
+    note_server(connection, row[3])
     return Inserted(*row[:3])
 
 
@@ -131,8 +133,11 @@ def insert_job_with_key(
     Waits for another transaction that is inserting the same key.
     """
     params = job.parameters() | key.parameters() | _parent_parameters(parent) | {"notify": notify}
-    row = fetch_one(connection, INSERT_JOB_WITH_KEY, params)
-    return None if row is None else Inserted(*row[:3])
+    row = fetch_one(prepared(connection), INSERT_JOB_WITH_KEY, params)
+    if row is None:
+        return None
+    note_server(connection, row[3])
+    return Inserted(*row[:3])
 
 
 def find_key(connection: Connection, scope: str, key: str) -> TakenKey | None:

@@ -1,6 +1,6 @@
 -- Does:    enqueues one job from outside jobs, and wakes a worker of its queue at commit.
 -- Takes:   the job's columns; run_after or delay (null: due at once); notify: whether to wake.
--- Returns: one row: state, due_at, enqueued_at, and the notification's void.
+-- Returns: one row: state, due_at, enqueued_at, the server process, and the notification's void.
 -- Locks:   nothing that exists.
 -- Index:   none read but durable_worker, a handful of rows.
 insert into durable_job (
@@ -24,7 +24,7 @@ values (
     %(subject_type)s::text, %(subject_key)s::text, statement_timestamp()
 )
 returning
-    state, due_at, enqueued_at,
+    state, due_at, enqueued_at, pg_backend_pid(),
     -- a notification only if somebody listens who would not look anyway: notifying commits queue up
     case when %(notify)s::boolean and state = 'READY' and exists (
         select from durable_worker

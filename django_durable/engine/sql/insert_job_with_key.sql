@@ -1,7 +1,7 @@
 -- Does:    enqueues one job under an idempotency key, if the key is free.
 -- Takes:   the job's columns as insert_job; scope, key, fingerprint, retention; parent_id, origin
 --          and lease_token as insert_jobs.
--- Returns: one row: state, due_at, enqueued_at, void; no row: the key is taken, or the lease is
+-- Returns: one row: state, due_at, enqueued_at, server process, void; no row: the key is taken, or the lease is
 --          lost. (An existing origin is a unique violation: look for it first.)
 -- Locks:   waits for an uncommitted equal key; the parent's row for share.
 -- Index:   idempotencykey_once, durable_job_pkey.
@@ -38,7 +38,7 @@ from named, (
     ) as at
 ) as due
 returning
-    state, due_at, enqueued_at,
+    state, due_at, enqueued_at, pg_backend_pid(),
     case when %(notify)s::boolean and state = 'READY' and exists (
         select from durable_worker
         where lost_at is null and stopped_at is null and not backlogged

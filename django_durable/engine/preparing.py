@@ -1,0 +1,59 @@
+"""The engine's hot statements on Django's own connections, prepared where that is safe.
+
+Django prepares none, since a pooler may hand each transaction to another server process. Whether
+one stands between shows in the answers: the process that answers is the one that greeted us, or
+not. Known to be direct, a session lets the driver prepare the engine's statements once they recur:
+parsing and planning are a third of an enqueue. Django's own cursors prepare nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import psycopg
+
+OFTEN = 3
+"""A statement that ran so often on one session is prepared there."""
+
+_is_direct: WeakKeyDictionary[psycopg.Connection[Any], bool] = WeakKeyDictionary()
+
+
+class PreparingConnection:
+    """A Django connection whose session is known to be direct, as the store uses one.
+
+    Its cursors take parameters on the server's side, so what they run can be prepared. Django's log
+    of queries and its wrappers see them like all others.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def cursor(self) -> Any:
+        connection = self._connection
+        connection.validate_thread_sharing()
+        cursor = psycopg.Cursor(connection.connection)
+        if connection.queries_logged:
+            return connection.make_debug_cursor(cursor)
+        return connection.make_cursor(cursor)
+
+
+def prepared(connection: Any) -> Any:
+    """The connection to run a hot statement on: preparing if its session is known to be direct."""
+    session = getattr(connection, "connection", None)
+    is_direct = isinstance(session, psycopg.Connection) and _is_direct.get(session, False)
+    return PreparingConnection(connection) if is_direct else connection
+
+
+def note_server(connection: Any, backend_pid: int) -> None:
+    """Take note of which server process answered on a Django connection."""
+    session = getattr(connection, "connection", None)
+    if isinstance(session, psycopg.Connection) and session not in _is_direct:
+        note_direct(session, is_direct=session.info.backend_pid == backend_pid)
+
+
+def note_direct(session: psycopg.Connection[Any], *, is_direct: bool) -> None:
+    """Take note of whether a pooler stands before a session."""
+    _is_direct[session] = is_direct
+    if is_direct and session.prepare_threshold is None:
+        session.prepare_threshold = OFTEN
