@@ -34,7 +34,7 @@ def switch_on_pools(slots: int) -> None:
         database = connections.settings[alias]
         options = database.setdefault("OPTIONS", {})
         if not options.get("pool"):
-            options["pool"] = {"min_size": 1, "max_size": max(slots, 2), "max_idle": IDLE_SECONDS}
+            options["pool"] = {"min_size": 0, "max_size": max(slots, 2), "max_idle": IDLE_SECONDS}
         database["CONN_MAX_AGE"] = 0
         database["CONN_HEALTH_CHECKS"] = True
 
