@@ -25,7 +25,11 @@ SET_KEY_VALUE = load("set_key_value")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
-    """A job to insert. ``run_after`` is aware; ``delay`` counts from the database's now."""
+    """A job to insert. ``run_after`` is aware; ``delay`` counts from the database's now.
+
+    So do ``deadline_at`` and ``deadline``; the earlier one holds. ``held_back``: it waits for its
+    turn among the children of its parent.
+    """
 
     id: UUID
     task_path: str
@@ -37,6 +41,13 @@ class NewJob:
     origin: str | None = None
     subject_type: str | None = None
     subject_key: str | None = None
+    context: str | None = None
+    deadline_at: datetime | None = None
+    deadline: timedelta | None = None
+    awaited_as: str | None = None
+    on_parent_end: str | None = None
+    depth: int = 0
+    held_back: bool = False
 
     def parameters(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in NewJob.__slots__}
@@ -68,6 +79,7 @@ class Inserted:
     state: str
     due_at: datetime
     enqueued_at: datetime
+    deadline_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +96,8 @@ def insert_job(connection: Connection, job: NewJob, *, notify: bool) -> Inserted
     """Insert one job from outside jobs."""
     row = fetch_one(prepared(connection), INSERT_JOB, {**job.parameters(), "notify": notify})
     assert row is not None  # a plain INSERT returns its row or raises
-    note_server(connection, row[3])
-    return Inserted(*row[:3])
+    note_server(connection, row[4])
+    return Inserted(*row[:4])
 
 
 def insert_jobs(
@@ -101,7 +113,7 @@ def insert_jobs(
         for column, attribute in _ARRAYS.items()
     }
     params |= _parent_parameters(parent) | {"notify_queues": list(notify_queues)}
-    return {row[0]: Inserted(*row[1:4]) for row in fetch_all(connection, INSERT_JOBS, params)}
+    return {row[0]: Inserted(*row[1:5]) for row in fetch_all(connection, INSERT_JOBS, params)}
 
 
 _ARRAYS = {
@@ -115,6 +127,13 @@ _ARRAYS = {
     "origins": "origin",
     "subject_types": "subject_type",
     "subject_keys": "subject_key",
+    "contexts": "context",
+    "deadlines_at": "deadline_at",
+    "deadlines": "deadline",
+    "awaited_ases": "awaited_as",
+    "on_parent_ends": "on_parent_end",
+    "depths": "depth",
+    "held_backs": "held_back",
 }
 
 
@@ -136,8 +155,8 @@ def insert_job_with_key(
     row = fetch_one(prepared(connection), INSERT_JOB_WITH_KEY, params)
     if row is None:
         return None
-    note_server(connection, row[3])
-    return Inserted(*row[:3])
+    note_server(connection, row[4])
+    return Inserted(*row[:4])
 
 
 def find_key(connection: Connection, scope: str, key: str) -> TakenKey | None:

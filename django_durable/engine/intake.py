@@ -203,8 +203,15 @@ def as_job(alias: str, new: NewJob, inserted: Inserted, parent: Parent | None = 
         state=inserted.state,
         due_at=inserted.due_at,
         enqueued_at=inserted.enqueued_at,
+        deadline_at=inserted.deadline_at,
         parent_id=parent.job_id if parent else None,
         origin=new.origin,
+        awaited_as=new.awaited_as,
+        on_parent_end=new.on_parent_end,
+        depth=new.depth,
+        context=new.context,
+        cancels_children=False,
+        continued_count=0,
     )
 
 

@@ -1,5 +1,7 @@
 """The words for where a job, an attempt or a checkpoint stands, free of models."""
 
+from datetime import UTC, datetime
+
 from django.db.models import TextChoices
 from django.utils.translation import gettext_lazy
 
@@ -18,6 +20,21 @@ FINISHED = (JobState.SUCCESSFUL, JobState.FAILED, JobState.CANCELLED)
 DELAYED = (JobState.SCHEDULED, JobState.WAITING)
 BLOCKED = "blocked"
 """The ``wait_kind`` of a job whose code and checkpoints differ."""
+FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
+"""The ``due_at`` of a job that waits without a timeout."""
+
+
+class WaitKind(TextChoices):
+    """What a WAITING job waits for; ``several``: branches that wait for different things."""
+
+    TIMER = "timer", gettext_lazy("timer")
+    EVENT = "event", gettext_lazy("event")
+    CHILDREN = "children", gettext_lazy("children")
+    APPROVAL = "approval", gettext_lazy("approval")
+    CONDITION = "condition", gettext_lazy("condition")
+    LIMIT = "limit", gettext_lazy("limit")
+    BLOCKED = "blocked", gettext_lazy("blocked")
+    SEVERAL = "several", gettext_lazy("several")
 
 
 class AttemptOutcome(TextChoices):
@@ -34,3 +51,4 @@ class CheckpointState(TextChoices):
     RETRYING = "RETRYING", gettext_lazy("tried again later")
     SUCCESSFUL = "SUCCESSFUL", gettext_lazy("successful")
     FAILED = "FAILED", gettext_lazy("failed")
+    COMPENSATED = "COMPENSATED", gettext_lazy("undone by its compensation")

@@ -11,23 +11,34 @@ from django_durable.engine.states import (
     AttemptOutcome,
     CheckpointState,
     JobState,
+    WaitKind,
 )
+from django_durable.models.approval import Approval
 from django_durable.models.checkpoint import Attempt, Checkpoint
+from django_durable.models.event import Event, Mailbox, Message
 from django_durable.models.idempotency import IdempotencyKey
 from django_durable.models.job import Job, JobQuerySet
+from django_durable.models.progress import JobValue, Progress
 from django_durable.models.worker import Worker
 
 __all__ = [
     "BLOCKED",
     "DELAYED",
     "FINISHED",
+    "Approval",
     "Attempt",
     "AttemptOutcome",
     "Checkpoint",
     "CheckpointState",
+    "Event",
     "IdempotencyKey",
     "Job",
     "JobQuerySet",
     "JobState",
+    "JobValue",
+    "Mailbox",
+    "Message",
+    "Progress",
+    "WaitKind",
     "Worker",
 ]

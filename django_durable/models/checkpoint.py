@@ -48,16 +48,16 @@ class Attempt(ReadOnlyRow):
 
 
 class Checkpoint(ReadOnlyRow):
-    """The saved outcome of a step. Final rows (SUCCESSFUL, FAILED) never change."""
+    """The saved outcome of a step or wait. Final rows change from SUCCESSFUL to COMPENSATED only."""
 
     pk = models.CompositePrimaryKey("job_id", "identity")
     job_id = models.UUIDField(**means(_("The job; no database-level foreign key, for speed.")))
     identity = models.TextField(**means(_("scope/name#n: the n-th call of the name in its scope.")))
     seq = models.IntegerField(**means(_("Order of the calls within the job, from 1.")))
-    kind = models.TextField(**means(_("plain, atomic or at_most_once; compared on replay.")))
+    kind = models.TextField(**means(_("The kind of step, or of wait; compared on replay.")))
     state = models.TextField(
         choices=CheckpointState.choices,
-        **means(_("STARTED, RETRYING, SUCCESSFUL or FAILED; the last two are final.")),
+        **means(_("STARTED, RETRYING, SUCCESSFUL, FAILED (these two are final) or COMPENSATED.")),
     )
     function = models.TextField(**means(_("Path of the step's function, for people.")))
     fingerprint = models.TextField(
@@ -65,10 +65,16 @@ class Checkpoint(ReadOnlyRow):
     )
     attempt = models.IntegerField(default=1, **means(_("The step's tries so far.")))
     next_attempt_at = models.DateTimeField(
-        null=True, **means(_("When a RETRYING step is tried again."))
+        null=True, **means(_("When a RETRYING step is tried again, or a STARTED wait is over."))
+    )
+    wait_key = models.TextField(
+        null=True, **means(_("What ends a STARTED wait, such as event/NAME. Null: only time."))
     )
     value = JsonTextField(null=True, **means(_("What the step returned, encoded.")))
     error = JsonTextField(null=True, **means(_("Type, message and traceback of its last failure.")))
+    compensation = JsonTextField(
+        null=True, **means(_("The call that undoes this step, encoded. Null: none."))
+    )
     lease_token = models.BigIntegerField(**means(_("The claim that saved this row.")))
     started_at = models.DateTimeField(**means(_("When its first try began.")))
     saved_at = models.DateTimeField(**means(_("When this row was last written.")))
@@ -77,6 +83,13 @@ class Checkpoint(ReadOnlyRow):
         verbose_name = gettext_lazy("checkpoint")
         verbose_name_plural = gettext_lazy("checkpoints")
         default_permissions = ()
+        indexes: ClassVar = [
+            models.Index(
+                fields=["wait_key"],
+                name="checkpoint_waiting",
+                condition=Q(wait_key__isnull=False),
+            ),
+        ]
         constraints: ClassVar = [
             models.CheckConstraint(
                 name="checkpoint_state_is_known", condition=Q(state__in=CheckpointState.values)

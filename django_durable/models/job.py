@@ -68,6 +68,8 @@ class Job(JobColumns):
         permissions: ClassVar = [
             ("retry_job", "Can retry jobs"),
             ("cancel_job", "Can cancel jobs"),
+            ("fork_job", "Can fork and restart jobs"),
+            ("send_event", "Can send events to jobs and wake them"),
         ]
         default_permissions = ("view",)
         indexes: ClassVar = [
@@ -95,6 +97,25 @@ class Job(JobColumns):
                 fields=["subject_type", "subject_key"],
                 name="job_subject",
                 condition=Q(subject_type__isnull=False),
+            ),
+            # What a parent waits for, by what has become of it; "limit" apart, next in turn first.
+            models.Index(
+                fields=["parent_id", "awaited_as", "state", "wait_kind", "id"],
+                name="job_awaited",
+                condition=Q(awaited_as__isnull=False),
+            ),
+            models.Index(
+                fields=["parent_id", "on_parent_end"],
+                name="job_live_children",
+                condition=Q(parent_id__isnull=False, finished_at__isnull=True),
+            ),
+            models.Index(
+                fields=["id"], name="job_cancels_children", condition=Q(cancels_children=True)
+            ),
+            models.Index(
+                fields=["deadline_at"],
+                name="job_deadline",
+                condition=Q(deadline_at__isnull=False, finished_at__isnull=True),
             ),
         ]
         constraints: ClassVar = [
@@ -140,6 +161,14 @@ class Job(JobColumns):
             ),
             models.CheckConstraint(
                 name="job_attempt_grows_from_base", condition=Q(attempt__gt=F("attempt_base"))
+            ),
+            models.CheckConstraint(
+                name="job_ends_as_is_an_end",
+                condition=Q(ends_as__isnull=True) | Q(ends_as__in=["FAILED", "CANCELLED"]),
+            ),
+            models.CheckConstraint(
+                name="job_on_parent_end_is_known",
+                condition=Q(on_parent_end__isnull=True) | Q(on_parent_end="cancel"),
             ),
             models.CheckConstraint(
                 name="job_names_not_blank",

@@ -62,8 +62,15 @@ class JobColumns(ReadOnlyRow):
     origin = models.TextField(
         null=True, **means(_("Identity of the enqueueing call in the parent; unique within it."))
     )
+    awaited_as = models.TextField(
+        null=True,
+        **means(_("Under which identity the parent waits for this job. Null: it does not.")),
+    )
     on_parent_end = models.TextField(
         null=True, **means(_("What the parent's end does to this job. Null: nothing."))
+    )
+    depth = models.SmallIntegerField(
+        db_default=0, **means(_("How many parents this job has above it; bounded."))
     )
     forked_from_id = models.UUIDField(
         null=True, **means(_("The job whose checkpoints this one started with. Null: none."))
@@ -72,6 +79,10 @@ class JobColumns(ReadOnlyRow):
         null=True, **means(_("Model label of the object the job is about, such as shop.order."))
     )
     subject_key = models.TextField(null=True, **means(_("Primary key of that object, as text.")))
+    context = JsonTextField(
+        null=True,
+        **means(_("Language, time zone, user and more of the enqueuer, encoded. Null: nothing.")),
+    )
     wait_kind = models.TextField(
         null=True,
         **means(_("What a WAITING job waits for, such as blocked. Null unless WAITING.")),
@@ -85,6 +96,9 @@ class JobColumns(ReadOnlyRow):
     wait_deadline_at = models.DateTimeField(
         null=True, **means(_("When the current wait times out, fixed by its first suspension."))
     )
+    waiting_since = models.DateTimeField(
+        null=True, **means(_("When the job was first suspended for what it waits for."))
+    )
     blocked_count = models.SmallIntegerField(
         default=0, **means(_("Replay mismatches in a row; doubles the time to the next look."))
     )
@@ -97,6 +111,16 @@ class JobColumns(ReadOnlyRow):
     )
     deadline_at = models.DateTimeField(
         null=True, **means(_("Past this time the job never starts. Null: no deadline."))
+    )
+    ends_as = models.TextField(
+        null=True,
+        **means(_("The final state decided on while compensations run. Null: none is decided.")),
+    )
+    cancels_children = models.BooleanField(
+        db_default=False, **means(_("Whether live children are still to be cancelled."))
+    )
+    continued_count = models.IntegerField(
+        db_default=0, **means(_("How often continue_as() started this job over."))
     )
     code_version = models.TextField(
         null=True, **means(_("Fingerprint of the worker's code at the latest claim."))

@@ -1,8 +1,8 @@
 -- Does:    enqueues any number of jobs, from outside or inside a job, and wakes each queue once.
 -- Takes:   arrays with an element for each job; parent_id and lease_token of the enqueueing job
 --          (both null outside jobs, lease_token null inside an atomic step, whose commit is fenced).
--- Returns: a row for each job inserted: id, state, due_at, enqueued_at, and the notification's
---          void. Jobs missing from it: their origin exists already, or the lease is lost.
+-- Returns: a row for each job inserted: id, state, due_at, enqueued_at, deadline_at, and the
+--          notification's void. Jobs missing from it: their origin exists already, or the lease is lost.
 -- Locks:   the parent's row for share to commit; nothing else that exists.
 -- Index:   durable_job_pkey, job_origin_once.
 with
@@ -21,10 +21,12 @@ wanted as (
         %(ids)s::uuid[], %(task_paths)s::text[], %(queue_names)s::text[],
         %(priorities)s::smallint[], %(run_afters)s::timestamptz[], %(delays)s::interval[],
         %(arguments)s::text[], %(origins)s::text[], %(subject_types)s::text[],
-        %(subject_keys)s::text[]
+        %(subject_keys)s::text[], %(contexts)s::text[], %(deadlines_at)s::timestamptz[],
+        %(deadlines)s::interval[], %(awaited_ases)s::text[], %(on_parent_ends)s::text[],
+        %(depths)s::smallint[], %(held_backs)s::boolean[]
     ) as job (
         id, task_path, queue_name, priority, run_after, delay, arguments, origin, subject_type,
-        subject_key
+        subject_key, context, deadline_at, deadline, awaited_as, on_parent_end, depth, held_back
     )
     where %(lease_token)s::bigint is null or exists (select from lease)
 ),
@@ -32,16 +34,28 @@ inserted as (
     insert into durable_job (
         id, task_path, queue_name, priority, state, due_at, run_after, arguments,
         lease_token, attempt, attempt_base, lost_count, blocked_count, allowed_steps,
-        parent_id, origin, subject_type, subject_key, enqueued_at
+        parent_id, origin, awaited_as, on_parent_end, depth, subject_type, subject_key, context,
+        deadline_at, wait_kind, wait_reason, waiting_since, enqueued_at
     )
     select
         id, task_path, queue_name, priority,
-        case when due_at > statement_timestamp() then 'SCHEDULED' else 'READY' end,
-        due_at, run_after, arguments::json, 0, 1, 0, 0, 0, '{}',
-        %(parent_id)s::uuid, origin, subject_type, subject_key, statement_timestamp()
+        case
+            when held_back then 'WAITING'
+            when due_at > statement_timestamp() then 'SCHEDULED'
+            else 'READY'
+        end,
+        case when held_back then timestamptz '9999-01-01 00:00+00' else due_at end,
+        run_after, arguments::json, 0, 1, 0, 0, 0, '{}',
+        %(parent_id)s::uuid, origin, awaited_as, on_parent_end, depth, subject_type, subject_key,
+        context::json,
+        least(deadline_at, statement_timestamp() + deadline),
+        case when held_back then 'limit' end,
+        case when held_back then 'its turn among its siblings' end,
+        case when held_back then statement_timestamp() end,
+        statement_timestamp()
     from wanted
     on conflict (parent_id, origin) where origin is not null do nothing
-    returning id, state, due_at, enqueued_at, queue_name
+    returning id, state, due_at, enqueued_at, deadline_at, queue_name
 ),
 -- each queue in which somebody listens who would not look anyway
 woken as (
@@ -53,4 +67,4 @@ woken as (
             and (queues = '{}' or queue.queue_name = any (queues))
     )
 )
-select id, state, due_at, enqueued_at, (select count(*) from woken) from inserted
+select id, state, due_at, enqueued_at, deadline_at, (select count(*) from woken) from inserted

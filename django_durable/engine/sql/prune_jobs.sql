@@ -24,6 +24,21 @@ doomed as (
 checkpoints as (
     delete from durable_checkpoint using doomed where durable_checkpoint.job_id = doomed.id
 ),
+mailboxes as (
+    delete from durable_mailbox using doomed where durable_mailbox.job_id = doomed.id
+),
+messages as (
+    delete from durable_message using doomed where durable_message.job_id = doomed.id
+),
+approvals as (
+    delete from durable_approval using doomed where durable_approval.job_id = doomed.id
+),
+progress as (
+    delete from durable_progress using doomed where durable_progress.job_id = doomed.id
+),
+published as (
+    delete from durable_jobvalue using doomed where durable_jobvalue.job_id = doomed.id
+),
 attempts as (
     delete from durable_attempt using doomed where durable_attempt.job_id = doomed.id
 ),
