@@ -48,7 +48,7 @@ class Attempt(ReadOnlyRow):
 
 
 class Checkpoint(ReadOnlyRow):
-    """The saved outcome of a step or wait. Final rows change from SUCCESSFUL to COMPENSATED only."""
+    """The saved outcome of a step or wait. Final rows change to COMPENSATED only."""
 
     pk = models.CompositePrimaryKey("job_id", "identity")
     job_id = models.UUIDField(**means(_("The job; no database-level foreign key, for speed.")))
