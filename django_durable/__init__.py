@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from django_durable.events import aemit_event as aemit_event
+    from django_durable.events import asend_event as asend_event
+    from django_durable.events import emit_event as emit_event
+    from django_durable.events import send_event as send_event
     from django_durable.exceptions import DurableError as DurableError
     from django_durable.jobs import acancel_job as acancel_job
     from django_durable.jobs import aenqueue as aenqueue
@@ -32,6 +36,15 @@ if TYPE_CHECKING:
     from django_durable.steps import step as step
     from django_durable.tasks import Task as Task
     from django_durable.tasks import task as task
+    from django_durable.waiting import ReceivedEvent as ReceivedEvent
+    from django_durable.waiting import asleep as asleep
+    from django_durable.waiting import asleep_until as asleep_until
+    from django_durable.waiting import await_for_event as await_for_event
+    from django_durable.waiting import await_until as await_until
+    from django_durable.waiting import sleep as sleep
+    from django_durable.waiting import sleep_until as sleep_until
+    from django_durable.waiting import wait_for_event as wait_for_event
+    from django_durable.waiting import wait_until as wait_until
 
 _HOMES = {
     "DurableError": "exceptions",
@@ -55,6 +68,19 @@ _HOMES = {
     "get_job": "jobs",
     "once": "jobs",
     "retry_job": "jobs",
+    "aemit_event": "events",
+    "asend_event": "events",
+    "emit_event": "events",
+    "send_event": "events",
+    "ReceivedEvent": "waiting",
+    "asleep": "waiting",
+    "asleep_until": "waiting",
+    "await_for_event": "waiting",
+    "await_until": "waiting",
+    "sleep": "waiting",
+    "sleep_until": "waiting",
+    "wait_for_event": "waiting",
+    "wait_until": "waiting",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

@@ -22,6 +22,11 @@
     │   ├── ReturnValueError          what the task returned cannot be stored
     │   ├── PoisonJobError            lost its worker too often
     │   └── SuspensionSwallowedError  the task caught the exception that suspends it
+    ├── WaitError
+    │   ├── WaitOutsideJobError       a verb that waits, or awaits children, outside a job
+    │   ├── WaitInStepError           ... or inside a step
+    │   ├── ChildFailedError          a child that was started failed or was cancelled; recorded
+    │   └── MapFailedError            more items of a map failed than may; recorded
     └── StepError
         ├── StepFailedError           a step whose tries are used up; recorded, replays
         │   ├── StepTimeoutError      ... since it took too long
@@ -171,6 +176,47 @@ class SuspensionSwallowedError(JobError):
     )
 
 
+class WaitError(DurableError):
+    pass
+
+
+class WaitOutsideJobError(WaitError):
+    message = (
+        "{call} was called outside a job, where nothing can be suspended. Call it in a task that "
+        "runs as a job; in tests: enqueue the task, then run_jobs()."
+    )
+
+
+class WaitInStepError(WaitError):
+    message = (
+        '{call} was called inside step "{step}", which would run again from its beginning. '
+        "Call it from the task, between its steps."
+    )
+
+
+class ChildFailedError(WaitError):
+    """A child that the task awaited FAILED or was CANCELLED. ``error_type`` and ``error_message``
+    are its own.
+    """
+
+    child_id: str
+    task_path: str
+    error_type: str
+    error_message: str
+    message = "Child {child_id} ({task_path}) {state}: {error_type}: {error_message}"
+
+
+class MapFailedError(WaitError):
+    """More items failed than ``max_failures`` lets, or ``min_successes`` is out of reach."""
+
+    failed: int
+    total: int
+    message = (
+        "{failed} of {total} items of {task_path} failed, more than may. The first: item {index}: "
+        "{error_type}: {error_message}"
+    )
+
+
 class StepError(DurableError):
     pass
 
@@ -237,7 +283,7 @@ class DuplicateStepNameError(StepError):
 class ConcurrentStepsError(StepError):
     message = (
         '{call} was called while "{other}" was still running in the same job. Durable calls of '
-        "one job take turns: await one before the next."
+        "one job take turns: await one before the next, or give them to gather()."
     )
 
 

@@ -91,7 +91,7 @@ def cancel_job(job: Job | UUID | str) -> Job:
 
     Raises: JobNotFoundError; JobStateError if it is finished already.
     """
-    (changed,) = _one(job, outcomes.cancel_jobs(_alias(), [_id_of(job)]))
+    (changed,) = _one(job, outcomes.cancel_jobs(_alias(), [intake.id_of(job)]))
     if not changed.changed:
         _refuse(changed, "cancelled", "It is finished.")
     return get_job(changed.job_id)
@@ -117,7 +117,7 @@ def retry_job(
     """
     found = outcomes.retry_jobs(
         _alias(),
-        [_id_of(job)],
+        [intake.id_of(job)],
         rerun_interrupted=rerun_interrupted,
         allowed_steps=allow_new_steps,
     )
@@ -238,13 +238,9 @@ def _alias() -> str:
     return get_settings().DATABASE
 
 
-def _id_of(job: Any) -> UUID:
-    return intake.parse_id(getattr(job, "pk", job))
-
-
 def _one(job: Job | UUID | str, found: list[outcomes.Changed]) -> list[outcomes.Changed]:
     if not found:
-        raise JobNotFoundError(job_id=_id_of(job))
+        raise JobNotFoundError(job_id=intake.id_of(job))
     return found
 
 

@@ -112,7 +112,7 @@ class Step(Generic[P, R]):
             leave_step(token)
 
     def _call_sync(self, run: Run, args: Any, kwargs: Any) -> Any:
-        scope = run.history.root
+        scope = run.scope
         scope.enter(self.rule.name)
         try:
             found = stepping.find(run, self.rule, args, kwargs)
@@ -150,7 +150,7 @@ class Step(Generic[P, R]):
         run = self._find_run()
         if run is None:
             return await self._call_plain_async(args, kwargs)
-        scope = run.history.root
+        scope = run.scope
         scope.enter(self.rule.name)
         try:
             found = await _in_job_thread(stepping.find, run, self.rule, args, kwargs)

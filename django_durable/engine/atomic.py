@@ -7,6 +7,7 @@ Whatever goes wrong, the own checkpoint is looked for first: if it is there, it 
 
 import logging
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from django.db import connections, transaction
@@ -15,8 +16,9 @@ from django_durable.engine.checkpoints import NewCheckpoint, read_checkpoint, sa
 from django_durable.engine.faults import is_connection_error, is_repeatable
 from django_durable.engine.preparing import note_direct, prepared
 from django_durable.engine.replay import SUCCESSFUL, Recorded
-from django_durable.engine.run import Ending, Run, Stop
+from django_durable.engine.run import Ending, Run, Stop, active_step
 from django_durable.engine.stepping import Call, close, encode_value
+from django_durable.engine.waits import Sender, SenderLost, deliver
 from django_durable.exceptions import Suspension
 
 T = TypeVar("T")
@@ -69,7 +71,7 @@ def repeat_transaction(
     """
     repeats = 0
     while True:
-        run.session = None
+        token = _session.set(None)
         try:
             return attempt()
         except (Suspension, Rollback):
@@ -79,16 +81,22 @@ def repeat_transaction(
             if committed is not None:
                 return committed
             repeats += is_repeatable(error)
-            if not has_died(run, error) and not (is_repeatable(error) and repeats <= REPEATS):
+            if not has_died(error) and not (is_repeatable(error) and repeats <= REPEATS):
                 raise
+        finally:
+            _session.reset(token)
         run.check()
         run.check_may_start()
 
 
-def has_died(run: Run, error: BaseException) -> bool:
+_session: ContextVar[Any] = ContextVar("durable_session", default=None)
+"""The session of the engine's transaction under way."""
+
+
+def has_died(error: BaseException) -> bool:
     """Whether it is this transaction's own session that was lost, or could not be opened."""
-    is_closed = run.session is None or run.session.closed
-    return is_closed and is_connection_error(error)
+    session = _session.get()
+    return (session is None or session.closed) and is_connection_error(error)
 
 
 def begin(run: Run) -> Any:
@@ -97,7 +105,7 @@ def begin(run: Run) -> Any:
     Behind a pooler nobody can end the sessions of the dead: the server does, after a lease.
     """
     connection: Any = connections[run.alias]
-    run.session = connection.connection
+    _session.set(connection.connection)
     if run.session_timeout is not None:
         milliseconds = int(run.session_timeout * 1000)
         with connection.cursor() as cursor:
@@ -105,18 +113,33 @@ def begin(run: Run) -> Any:
                 "set local idle_in_transaction_session_timeout = %s", [f"{milliseconds}ms"]
             )
     if run.prepares:
-        note_direct(run.session, is_direct=True)
+        note_direct(connection.connection, is_direct=True)
     return prepared(connection)
 
 
 def _try(call: Call, body: Callable[[], Any]) -> tuple[Recorded, bool]:
+    active = active_step()
+    assert active is not None  # an atomic body runs as a step
+    active.outbox.clear()
+    active.calls.clear()
     with transaction.atomic(using=call.run.alias):
         connection = begin(call.run)
         value = body()
         close(call)
         checkpoint = call.checkpoint(SUCCESSFUL, value=encode_value(call, value))
+        deliver_all(connection, call.run, active.outbox)
         cancelled = save_in_transaction(connection, checkpoint)
     return checkpoint.as_recorded(), cancelled
+
+
+def deliver_all(connection: Any, run: Run, outbox: list[Any]) -> None:
+    """Write what the body emitted and sent, after all that it wrote itself. Raises: LeaseLost."""
+    if not outbox:
+        return
+    try:
+        deliver(connection, outbox, Sender(run.job.id, run.job.lease_token))
+    except SenderLost:
+        raise LeaseLost from None
 
 
 def save_in_transaction(connection: Any, checkpoint: NewCheckpoint) -> bool:

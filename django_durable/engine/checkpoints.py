@@ -106,7 +106,7 @@ def read_checkpoint(connection: Connection, job_id: UUID, identity: str) -> Reco
 
 _READ = (
     "identity", "seq", "kind", "state", "lease_token", "fingerprint", "attempt", "value", "error",
-    "started_at",
+    "started_at", "next_attempt_at", "wait_key", "compensation",
 )  # fmt: skip
 
 

@@ -22,11 +22,12 @@ from django.db import transaction
 from django.utils import timezone, translation
 
 from django_durable.conf import get_settings
-from django_durable.engine import instances
+from django_durable.engine import instances, waiting
 from django_durable.engine.atomic import (
     LeaseLost,
     Rollback,
     begin,
+    deliver_all,
     repeat_transaction,
     say_committed,
 )
@@ -41,8 +42,6 @@ from django_durable.engine.run import (
     reset_run,
     set_run,
 )
-from django_durable.engine.sql import Connection
-from django_durable.engine.waits import suspend_for_retry
 from django_durable.exceptions import (
     EnqueueError,
     JobError,
@@ -173,7 +172,9 @@ def call_in_transaction(run: Run, args: list[Any], kwargs: dict[str, Any]) -> No
 def try_in_transaction(run: Run, args: list[Any], kwargs: dict[str, Any]) -> Written:
     with transaction.atomic(using=run.alias):
         connection = begin(run)
+        run.outbox.clear()
         outcome = decide_success(run, run.task.func(*args, **kwargs))
+        deliver_all(connection, run, run.outbox)
         (written,) = finish_jobs(connection, [outcome])
         if written is None:
             raise LeaseLost
@@ -193,7 +194,7 @@ def find_success(run: Run, error: BaseException) -> Written | None:
 
 def decide_success(run: Run, value: Any) -> Outcome:
     """The outcome of a function that returned. Raises: what makes it a failure after all."""
-    if run.ending is not None:
+    if run.find_ending() is not None:
         raise SuspensionSwallowedError(task_path=run.job.task_path)
     hint = instances.hints_of(run.task.func).get("return", Any)
     limit = get_settings().MAX_PAYLOAD_BYTES
@@ -210,9 +211,10 @@ def outcome_of(run: Run, state: JobState, **more: Any) -> Outcome:
 
 def decide(run: Run, error: BaseException | None) -> tuple[Outcome | Ending, BaseException | None]:
     """What an error, or a request to stop, makes of the run; with the error to tell."""
-    if run.ending is not None:
-        if run.ending.stop in FINAL_STOPS or has_suspension(error):
-            return run.ending, None
+    ending = run.find_ending()
+    if ending is not None:
+        if ending.stop in FINAL_STOPS or has_suspension(error):
+            return ending, None
         swallowed = SuspensionSwallowedError(task_path=run.job.task_path)
         swallowed.__cause__ = error if not isinstance(error, SuspensionSwallowedError) else None
         error = swallowed
@@ -285,17 +287,19 @@ def write(run: Run, decided: Outcome | Ending) -> Written | None:
     if decided.stop is Stop.BLOCKED:
         reason = decided.reason
         return run.writer.finish(outcome_of(run, JobState.WAITING, reason=reason))
-    if decided.stop is Stop.STEP_RETRY:
-        return run.writer.call(lambda connection: suspend(connection, decided))
+    if decided.stop is Stop.WAIT:
+        return suspend(run, decided)
     return None
 
 
-def suspend(connection: Connection, ending: Ending) -> Written | None:
-    assert ending.checkpoint is not None  # a STEP_RETRY records the failed try
-    suspended = suspend_for_retry(
-        connection, ending.checkpoint, delay=ending.delay, reason=ending.reason
-    )
-    return Written(JobState(suspended.state), suspended.due_at) if suspended else None
+def suspend(run: Run, ending: Ending) -> Written | None:
+    """Write the suspension; a request to cancel that came before ends the job instead."""
+    suspended = waiting.suspend(run, ending)
+    if suspended is None:
+        return None
+    if suspended.cancelled:
+        return run.writer.finish(outcome_of(run, JobState.CANCELLED))
+    return Written(JobState(suspended.state), suspended.due_at)
 
 
 def conclude(

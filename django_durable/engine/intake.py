@@ -243,7 +243,7 @@ def submit_children(run: Run, requests: Sequence[NewJob]) -> list[Job]:
 def _with_origin(run: Run, step: ActiveStep | None, new: NewJob) -> tuple[Parent, NewJob]:
     """Name the call. In a transaction of the engine's the commit is fenced, not the statement."""
     call = f"enqueue:{new.task_path}"
-    origin = step.origin_of(call) if step else run.history.root.identify(call)
+    origin = step.origin_of(call) if step else run.scope.identify(call)
     fenced_later = run.in_task_transaction or (step is not None and step.kind == "atomic")
     token = None if fenced_later else run.job.lease_token
     return Parent(job_id=run.job.id, lease_token=token), replace(new, origin=origin)
@@ -305,6 +305,11 @@ def parse_id(job_id: UUID | str) -> UUID:
         return UUID(job_id)
     except (ValueError, AttributeError, TypeError):
         raise JobNotFoundError(job_id=repr(job_id)) from None
+
+
+def id_of(job: Any) -> UUID:
+    """The id of a job given by its row, its id or the text of it. Raises: JobNotFoundError."""
+    return parse_id(getattr(job, "pk", job))
 
 
 def find_job(job_id: UUID | str, task_paths: Sequence[str] | None = None) -> Job:

@@ -52,6 +52,25 @@ def _delay(value: Any) -> str | None:
     return "it must be a timedelta that is not negative, of a hundred years at most."
 
 
+def check_duration(value: Any, least: timedelta = timedelta(0)) -> str | None:
+    """What is wrong with a time to wait, or None."""
+    if isinstance(value, timedelta) and least <= value <= LONGEST:
+        return None
+    if least:
+        return f"it must be a timedelta of {least} at least, and a hundred years at most."
+    return "it must be a timedelta that is not negative, of a hundred years at most."
+
+
+def check_moment(value: Any) -> str | None:
+    """What is wrong with a time to wait until, or None."""
+    return _run_after(value) if value is not None else "it must be an aware datetime."
+
+
+def check_event_key(value: Any) -> str | None:
+    """What is wrong with the key of a broadcast event, or None."""
+    return check_key(value)
+
+
 def _is_storable_time(value: datetime) -> bool:
     try:
         return value.astimezone(UTC).year < MAXYEAR

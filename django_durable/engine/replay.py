@@ -2,7 +2,8 @@
 
 An identity is ``scope/name#n``: the n-th call of that name in its scope. The first call has no
 ``#1``, calls of the task itself no scope, and a step with a key is ``name[key]``. Names are
-compared, never positions, so removed and reordered steps find their checkpoints.
+compared, never positions, so removed and reordered steps find their checkpoints. A branch is a
+scope of its own, ``gather/0/``, so it does not matter which of several ends first.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from itertools import count
 from typing import Any
 
 from django_durable.exceptions import (
@@ -47,6 +49,9 @@ class Recorded:
     value: str | None = None
     error: str | None = None
     started_at: datetime | None = None
+    next_attempt_at: datetime | None = None
+    wait_key: str | None = None
+    compensation: str | None = None
 
     @property
     def is_final(self) -> bool:
@@ -76,15 +81,21 @@ def keyed(name: str, key: object) -> str:
 
 @dataclass(slots=True)
 class Scope:
-    """One straight line of durable calls: a task's own, later also each parallel branch."""
+    """One straight line of durable calls: a task's own, or that of a parallel branch.
+
+    ``unreached`` are the recorded identities this run has not met, with their seq; a composite such
+    as ``gather`` stands there for all that is recorded in its branches.
+    """
 
     path: str = ""
     calls: Counter[str] = field(default_factory=Counter)
     functions: dict[str, Any] = field(default_factory=dict)
-    unreached: set[str] = field(default_factory=set)
+    unreached: dict[str, int] = field(default_factory=dict)
     recorded_bases: set[str] = field(default_factory=set)
     furthest: int = 0
     busy: str | None = None
+    ending: Any = None
+    """Why this branch stands still, once it does."""
 
     def identify(self, name: str) -> str:
         """The identity of the next call of this name."""
@@ -109,24 +120,65 @@ class Scope:
     def leave(self) -> None:
         self.busy = None
 
+    def note(self, identity: str, seq: int) -> None:
+        """Expect a recorded identity, or the composite that holds it."""
+        self.unreached[identity] = min(seq, self.unreached.get(identity, seq))
+
+    def reach(self, identity: str, seq: int = 0) -> None:
+        """The run has come to this recorded identity."""
+        self.furthest = max(self.furthest, seq, self.unreached.pop(identity, 0))
+
+    def ahead(self) -> list[str]:
+        """The recorded identities behind the furthest one reached, the nearest first."""
+        ahead = [i for i, seq in self.unreached.items() if seq > self.furthest]
+        return sorted(ahead, key=self.unreached.__getitem__)
+
+    def is_replaying(self) -> bool:
+        """Whether recorded checkpoints are still ahead of this run."""
+        return any(seq > self.furthest for seq in self.unreached.values())
+
 
 class History:
     """The checkpoints of one job, and how far this run has come through them."""
 
-    def __init__(self, records: Iterable[Recorded], *, allowed_steps: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        records: Iterable[Recorded],
+        *,
+        allowed_steps: Iterable[str] = (),
+        root_path: str = "",
+    ) -> None:
         self.records = {record.identity: record for record in records}
         self._allowed = frozenset(allowed_steps)
-        self._seq = max((record.seq for record in self.records.values()), default=0)
-        self.root = Scope()
+        last = max((record.seq for record in self.records.values()), default=0)
+        self._seqs = count(last + 1)
+        self._scopes: dict[str, Scope] = {}
+        self.root = self.scope(root_path)
         for record in self.records.values():
-            name = record.identity.partition("#")[0]
-            self.root.recorded_bases.add(base_name(name))
-            if "[" not in name:
-                self.root.unreached.add(record.identity)
+            self._expect(record)
+
+    def scope(self, path: str) -> Scope:
+        """The scope of a path, the same one for the whole run."""
+        return self._scopes.setdefault(path, Scope(path))
+
+    def _expect(self, record: Recorded) -> None:
+        """Put a record into its scope, and the composites it lies in into theirs."""
+        inner = record.identity.removeprefix(self.root.path)
+        if inner.startswith(COMPENSATION):
+            return
+        *composites, name = inner.split("/")
+        path = self.root.path
+        for composite, branch in zip(composites[::2], composites[1::2], strict=True):
+            self.scope(path).note(path + composite, record.seq)
+            path += f"{composite}/{branch}/"
+        scope = self.scope(path)
+        name = name.partition("#")[0]
+        scope.recorded_bases.add(base_name(name))
+        if "[" not in name and record.kind != PATCH:
+            scope.note(record.identity, record.seq)
 
     def next_seq(self) -> int:
-        self._seq += 1
-        return self._seq
+        return next(self._seqs)
 
     def find(
         self, scope: Scope, identity: str, *, kind: str, fingerprint: str | None
@@ -138,10 +190,9 @@ class History:
         """
         record = self.records.get(identity)
         if record is None:
-            self._check_new(scope, identity)
+            self.check_new(scope, identity)
             return None
-        scope.unreached.discard(identity)
-        scope.furthest = max(scope.furthest, record.seq)
+        scope.reach(identity, record.seq)
         if record.kind != kind:
             raise ReplayMismatch(
                 expected=f"{describe_kind(record.kind)} at {identity} (recorded)",
@@ -155,21 +206,24 @@ class History:
             )
         return record
 
-    def _check_new(self, scope: Scope, identity: str) -> None:
+    def check_new(self, scope: Scope, identity: str) -> None:
+        """Raises: ReplayMismatch if recorded checkpoints are still ahead of this new call."""
         name = identity.removeprefix(scope.path).partition("#")[0]
         base = base_name(name)
         known_key = base != name and base in scope.recorded_bases
-        ahead = [i for i in scope.unreached if self.records[i].seq > scope.furthest]
-        if not ahead or known_key or self._allowed & {base, name, identity}:
+        if known_key or self._allowed & {base, name, identity}:
             return
-        nearest = min(ahead, key=lambda i: self.records[i].seq)
-        raise ReplayMismatch(
-            expected=f"{nearest} (recorded, not reached yet)",
-            found=f"{identity}, which has no checkpoint: a new step, or a renamed one",
-        )
+        if ahead := scope.ahead():
+            raise ReplayMismatch(
+                expected=f"{ahead[0]} (recorded, not reached yet)",
+                found=f"{identity}, which has no checkpoint: a new step, or a renamed one",
+            )
 
     def add(self, record: Recorded) -> None:
         self.records[record.identity] = record
+
+
+COMPENSATION, PATCH = "compensation@", "patch"
 
 
 def same_function(function: Any) -> Any:

@@ -2,7 +2,8 @@
 
 The run is ambient, in a context variable: no argument is passed through user code. It knows the
 claim, the history and the writer, and it remembers why it must stop: once a durable call has raised
-Suspension, each later one raises it again.
+Suspension, each later one raises it again. A branch that only waits stops alone; its siblings go on
+until each has ended or waits.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from django_durable.engine.claims import check_lease
 from django_durable.engine.clock import machine_seconds
 from django_durable.engine.faults import DATABASE_ERRORS, is_connection_error, is_repeatable
 from django_durable.engine.outcomes import Outcome, Written
-from django_durable.engine.replay import History, Recorded, ReplayMismatch
+from django_durable.engine.replay import History, Recorded, ReplayMismatch, Scope
 from django_durable.engine.sql import Connection
+from django_durable.engine.waits import Wait
 from django_durable.exceptions import (
     StepInTransactionError,
     StepOutsideJobError,
@@ -56,7 +58,7 @@ class Stop(Enum):
     LEASE_LOST = "the lease is lost"
     CANCELLED = "cancelling was asked for"
     BLOCKED = "the code and the checkpoints differ"
-    STEP_RETRY = "a step is tried again later"
+    WAIT = "the job waits"
     GIVEN_UP = "a step took too long and its thread was given up"
 
 
@@ -66,8 +68,9 @@ class Ending:
 
     stop: Stop
     reason: str = ""
-    checkpoint: NewCheckpoint | None = None
-    delay: timedelta = timedelta(0)
+    waits: tuple[Wait, ...] = ()
+    again: timedelta | None = None
+    """Look again after so long at the latest, whatever the waits say."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,6 +83,8 @@ class ActiveStep:
     namespace: UUID
     kind: str = "plain"
     calls: Counter[str] = field(default_factory=Counter)
+    outbox: list[Any] = field(default_factory=list)
+    """What an atomic step emitted and sent; written with its checkpoint."""
 
     @property
     def idempotency_key(self) -> str:
@@ -99,8 +104,8 @@ class Run:
 
     ``session_timeout`` (seconds) bounds idle transactions where sessions cannot be ended by others;
     ``prepares`` says that no pooler stands between, so statements can be prepared.
-    ``session`` is the one of the transaction under way.
-    ``begin_timed`` tells the worker of a step with a timeout, ``after_save`` tests of a checkpoint.
+    ``parallel`` says whether branches may have threads of their own. ``begin_timed`` tells the
+    worker of a step with a timeout, ``after_save`` tests of a checkpoint.
     """
 
     job: Job
@@ -110,15 +115,18 @@ class Run:
     history: History
     writer: Writer
     lease_is_fresh: Callable[[], bool] = lambda: True
-    begin_timed: Callable[[Run], None] = lambda run: None
+    begin_timed: Callable[[Run, Any], None] = lambda run, call: None
     after_save: Callable[[str], None] = lambda identity: None
     in_task_transaction: bool = False
     session_timeout: float | None = None
     prepares: bool = False
     cancel_requested: bool = False
+    parallel: bool = False
     ending: Ending | None = None
-    timed_step: Any = None
-    session: Any = None
+    """Why the whole run stops; a scope has its own for a wait."""
+    timed_calls: set[Any] = field(default_factory=set)
+    outbox: list[Any] = field(default_factory=list)
+    """What an atomic task emitted and sent; written with its outcome."""
     begun_at: float = field(default_factory=machine_seconds)
 
     @cached_property
@@ -132,12 +140,28 @@ class Run:
         since: datetime = self.job.claimed_at + timedelta(seconds=machine_seconds() - self.begun_at)
         return since
 
+    @property
+    def scope(self) -> Scope:
+        """The scope of the branch this code runs in; outside branches the task's own."""
+        return _current_scope.get() or self.history.root
+
+    def find_ending(self) -> Ending | None:
+        """Why this branch must stop, if it must."""
+        return self.ending or self.scope.ending
+
     def check(self) -> None:
-        """Raise Suspension if this run must not go on."""
-        if self.ending is not None:
-            raise Suspension(self.ending.stop.value)
+        """Raise Suspension if this run, or this branch of it, must not go on."""
+        ending = self.find_ending()
+        if ending is not None:
+            raise Suspension(ending.stop.value)
         if self.cancel_requested:
             self.stop(Ending(stop=Stop.CANCELLED))
+
+    def suspend(self, *waits: Wait, again: timedelta | None = None) -> NoReturn:
+        """Let this branch wait. What is waited for is written when the function has unwound."""
+        ending = Ending(stop=Stop.WAIT, waits=waits, again=again)
+        self.scope.ending = self.scope.ending or ending
+        raise Suspension(ending.stop.value)
 
     def stop(self, ending: Ending) -> NoReturn:
         if self.ending is None:
@@ -204,6 +228,7 @@ class Run:
 
 _current_run: ContextVar[Run | None] = ContextVar("durable_run", default=None)
 _current_step: ContextVar[ActiveStep | None] = ContextVar("durable_step", default=None)
+_current_scope: ContextVar[Scope | None] = ContextVar("durable_scope", default=None)
 _outside: ContextVar[bool] = ContextVar("durable_outside", default=False)
 _worker_process = False
 
@@ -218,6 +243,15 @@ def reset_run(token: Any) -> None:
 
 def current_run() -> Run | None:
     return _current_run.get()
+
+
+def enter_scope(scope: Scope) -> Any:
+    """From now on durable calls of this context belong to a branch."""
+    return _current_scope.set(scope)
+
+
+def leave_scope(token: Any) -> None:
+    _current_scope.reset(token)
 
 
 def enter_step(step: ActiveStep) -> Any:

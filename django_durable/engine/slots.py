@@ -19,12 +19,13 @@ from django.db import connections, reset_queries
 
 from django_durable.engine import stepping
 from django_durable.engine.clock import machine_seconds
-from django_durable.engine.executor import execute, outcome_of, suspend
+from django_durable.engine.executor import execute, outcome_of
 from django_durable.engine.faults import DATABASE_ERRORS
 from django_durable.engine.rebuilding import storable_error
 from django_durable.engine.replay import FAILED
 from django_durable.engine.run import Ending, Run, Stop
 from django_durable.engine.states import JobState
+from django_durable.engine.waits import suspend_job
 
 logger = logging.getLogger("django_durable")
 
@@ -39,7 +40,8 @@ class Slots:
     given_up: int = 0
     _todo: SimpleQueue[Run | None] = field(default_factory=SimpleQueue)
     _runs: dict[tuple[UUID, int], Run] = field(default_factory=dict)
-    _wrappers: dict[tuple[UUID, int], list[Any]] = field(default_factory=dict)
+    _wrappers: dict[tuple[UUID, int], dict[Any, list[Any]]] = field(default_factory=dict)
+    """The connections of the threads that run timed steps, by run and call."""
 
     def start(self) -> None:
         for _ in range(self.count):
@@ -82,27 +84,28 @@ class Slots:
         self._wrappers.pop(_key(run), None)
         self.freed()
 
-    def _begin_timed(self, run: Run) -> None:
-        """In the slot's thread: note its connections, and have the worker watch the clock."""
-        self._wrappers[_key(run)] = list(connections.all())
+    def _begin_timed(self, run: Run, call: stepping.Call) -> None:
+        """In the body's thread: note its connections, and have the worker watch the clock."""
+        self._wrappers.setdefault(_key(run), {})[call] = list(connections.all())
         self.freed()
 
     def seconds_to_timeout(self) -> float | None:
         """Until the first step overstays its timeout; None if none is timed."""
-        left = [_seconds_left(run.timed_step) for run in self.runs if run.timed_step is not None]
+        left = [_seconds_left(call) for run in self.runs for call in tuple(run.timed_calls)]
         return max(0.0, min(left)) if left else None
 
     def give_up_late(self) -> None:
         """Give up every thread whose step has overstayed its timeout."""
         for run in self.runs:
-            call = run.timed_step
-            if call is not None and call.is_late and call.end_gate.acquire(blocking=False):
-                self._give_up(run, call)
+            for call in tuple(run.timed_calls):
+                if call.is_late and call.end_gate.acquire(blocking=False):
+                    self._give_up(run, call)
+                    break
 
     def _give_up(self, run: Run, call: stepping.Call) -> None:
         run.ending = Ending(stop=Stop.GIVEN_UP)
         self.given_up += 1
-        for wrapper in self._wrappers.pop(_key(run), []):
+        for wrapper in self._wrappers.pop(_key(run), {}).get(call, []):
             _take_away(wrapper)
         record_timeout(run, call)
         logger.error(
@@ -137,8 +140,8 @@ def record_timeout(run: Run, call: stepping.Call) -> None:
     stored = storable_error(error, call.rule.raises)
     delay = stepping.next_delay(call, error)
     if delay is not None:
-        ending = stepping.retry_ending(call, stored, delay)
-        run.writer.call(lambda connection: suspend(connection, ending))
+        wait = stepping.retry_wait(call, stored, delay)
+        run.writer.call(lambda connection: suspend_job(connection, [wait]))
     elif run.writer.save(call.checkpoint(FAILED, error=stored)).held:
         run.writer.finish(outcome_of(run, JobState.READY))
 

@@ -38,6 +38,8 @@ from django_durable.engine.run import (
     refuse_in_transaction,
     release_connections,
 )
+from django_durable.engine.states import WaitKind
+from django_durable.engine.waits import Wait
 from django_durable.exceptions import (
     EnqueueError,
     NotSerializableError,
@@ -72,7 +74,7 @@ class StepRule:
         return RetryPolicy() if self.kind == "at_most_once" else get_settings().RETRY
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Call:
     """One call of a step in one run, from its identity to its checkpoint."""
 
@@ -131,7 +133,7 @@ def find(
     Raises: Suspension if the job must stop or is blocked; the errors of a misplaced call.
     """
     refuse_in_transaction(f'Step "{rule.name}"')
-    scope = run.history.root
+    scope = run.scope
     scope.bind(rule.name, rule.func)
     name = keyed(rule.name, rule.key(*args, **kwargs)) if rule.key else rule.name
     identity = scope.identify(name)
@@ -166,8 +168,8 @@ def prepare(call: Call) -> Recorded | None:
     run.check_may_start()
     call.began = machine_seconds()
     if call.rule.timeout is not None and not iscoroutinefunction(call.rule.func):
-        run.timed_step = call
-        run.begin_timed(run)
+        run.timed_calls.add(call)
+        run.begin_timed(run, call)
     return None
 
 
@@ -201,16 +203,19 @@ def fail(call: Call, error: BaseException) -> Recorded:
     delay = next_delay(call, error)
     stored = storable_error(error, call.rule.raises)
     if delay is not None:
-        call.run.stop(retry_ending(call, stored, delay))
+        call.run.suspend(retry_wait(call, stored, delay))
     return call.run.save(call.checkpoint(FAILED, error=stored))
 
 
-def retry_ending(call: Call, stored: str, delay: timedelta) -> Ending:
-    """The suspension that records a failed try."""
+def retry_wait(call: Call, stored: str, delay: timedelta) -> Wait:
+    """The wait for a step's next try; it records the failed one."""
     tries = f"{call.attempt} of {call.rule.policy.max_attempts}"
-    reason = f"step {call.identity} failed (try {tries}) and is tried again"
-    checkpoint = call.checkpoint(RETRYING, error=stored)
-    return Ending(stop=Stop.STEP_RETRY, reason=reason, checkpoint=checkpoint, delay=delay)
+    return Wait(
+        checkpoint=call.checkpoint(RETRYING, error=stored),
+        kind=WaitKind.TIMER,
+        reason=f"step {call.identity} failed (try {tries}) and is tried again",
+        timeout=delay,
+    )
 
 
 def next_delay(call: Call, error: BaseException) -> timedelta | None:
@@ -244,7 +249,7 @@ def close(call: Call) -> None:
     """The body has ended; stop here if its thread was given up meanwhile."""
     if call.rule.timeout is not None and not call.end_gate.acquire(blocking=False):
         call.run.stop(Ending(stop=Stop.GIVEN_UP))
-    call.run.timed_step = None
+    call.run.timed_calls.discard(call)
 
 
 def outcome(rule: StepRule, record: Recorded, cause: BaseException | None = None) -> Any:

@@ -23,6 +23,7 @@ from django_durable.engine.outcomes import Outcome, Written, finish_jobs
 from django_durable.engine.replay import History, base_name
 from django_durable.engine.run import Ending, Run, Stop
 from django_durable.engine.sql import Connection
+from django_durable.engine.states import FOREVER
 from django_durable.models import DELAYED, Checkpoint, Job
 
 T = TypeVar("T")
@@ -116,8 +117,10 @@ def _count_saved(step_name: str) -> int:
 
 
 def _move_back(alias: str, ahead: timedelta) -> None:
-    delayed = Job.objects.using(alias).filter(state__in=DELAYED)
+    delayed = Job.objects.using(alias).filter(state__in=DELAYED).exclude(due_at=FOREVER)
     delayed.update(due_at=F("due_at") - ahead)
+    waits = Checkpoint.objects.using(alias).filter(state="STARTED")
+    waits.update(started_at=F("started_at") - ahead, next_attempt_at=F("next_attempt_at") - ahead)
 
 
 def _register(alias: str) -> int:

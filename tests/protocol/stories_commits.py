@@ -205,7 +205,7 @@ def save_and_take_what_is_there(self: Run, checkpoint: NewCheckpoint) -> Recorde
 
 CONFLICT = (
     "on conflict (job_id, identity) do update set",
-    "where old.state in ('STARTED', 'RETRYING')",
+    "where old.state in ('STARTED', 'RETRYING', 'COMPENSATED')",
 )
 WITHOUT_CONFLICT = both(
     cut(checkpoints, "SAVE_CHECKPOINTS", *CONFLICT), cut(checkpoints, "SAVE_CHECKPOINT", *CONFLICT)

@@ -131,8 +131,8 @@ WRITES: dict[str, tuple[Callable[[Job], Any], Switch, Switch]] = {
     ),
     "a retry": (
         suspend,
-        replaced(waits, "SUSPEND_FOR_RETRY", TOKEN, ""),
-        replaced(waits, "SUSPEND_FOR_RETRY", RUNNING, ""),
+        replaced(waits, "SUSPEND_JOB", TOKEN, ""),
+        replaced(waits, "SUSPEND_JOB", RUNNING, ""),
     ),
     "a child": (
         enqueue_child,

@@ -215,14 +215,8 @@ CANCEL_AT_ONCE = both(
         "statement_timestamp()",
     ),
 )
-SUSPEND_UNSEEING = both(
-    replaced(waits, "SUSPEND_FOR_RETRY", "when held.cancelled then 'CANCELLED'", ""),
-    replaced(
-        waits,
-        "SUSPEND_FOR_RETRY",
-        "case when held.cancelled then statement_timestamp() end",
-        "null",
-    ),
+SUSPEND_UNSEEING = replaced(
+    waits, "SUSPEND_JOB", "cancel_requested_at is not null as cancelled", "false as cancelled"
 )
 
 RULES = [

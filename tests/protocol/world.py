@@ -25,7 +25,7 @@ from django_durable.engine.intake import uuid7
 from django_durable.engine.outcomes import Changed, Outcome, Written
 from django_durable.engine.replay import History
 from django_durable.engine.run import Ending, Run, Stop, Writer, current_run
-from django_durable.engine.states import JobState
+from django_durable.engine.states import JobState, WaitKind
 from django_durable.models import Checkpoint, Job, Worker
 from tests.protocol.stage import ALIAS
 
@@ -165,7 +165,11 @@ def finish_all(jobs: Sequence[Job]) -> list[Written | None]:
 
 def suspend(job: Job, delay: timedelta = HOUR) -> waits.Suspended | None:
     failed = new_checkpoint(job, state="RETRYING", value=None, error='{"type": "E"}')
-    return waits.suspend_for_retry(connection, failed, delay=delay, reason="step a failed")
+    wait = waits.Wait(checkpoint=failed, kind=WaitKind.TIMER, reason="step a failed", timeout=delay)
+    suspended = waits.suspend_job(connection, [wait])
+    if suspended is not None and suspended.cancelled:
+        finish(job, JobState.CANCELLED)
+    return suspended
 
 
 def enqueue_child(job: Job, origin: str = "enqueue:child") -> bool:

@@ -1,6 +1,6 @@
 -- Does:    makes scheduled and waiting jobs ready whose time has come, and wakes their queues.
 -- Takes:   limit; notify: whether to wake, but for quiet_queues.
--- Returns: one row: how many. (The deadline of a wait, and its key, are kept.)
+-- Returns: one row: how many. (What a job waits for stands in its STARTED checkpoints.)
 -- Locks:   job rows for no key update, skip locked, by due time.
 -- Index:   job_due.
 with
@@ -12,7 +12,9 @@ due as (
     for no key update skip locked
 ),
 promoted as (
-    update durable_job as job set state = 'READY', wait_kind = null, wait_reason = null
+    update durable_job as job set
+        state = 'READY', wait_kind = null, wait_key = null, wait_reason = null,
+        waiting_since = null, wait_deadline_at = null
     from due
     where job.id = due.id
     returning job.queue_name

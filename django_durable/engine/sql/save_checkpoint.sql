@@ -21,5 +21,5 @@ from (
 on conflict (job_id, identity) do update set
     state = excluded.state, attempt = excluded.attempt, value = excluded.value,
     error = excluded.error, lease_token = excluded.lease_token, next_attempt_at = null,
-    saved_at = excluded.saved_at
-where old.state in ('STARTED', 'RETRYING')
+    wait_key = null, saved_at = excluded.saved_at
+where old.state in ('STARTED', 'RETRYING', 'COMPENSATED')

@@ -39,8 +39,8 @@ saved as (
     on conflict (job_id, identity) do update set
         state = excluded.state, attempt = excluded.attempt, value = excluded.value,
         error = excluded.error, lease_token = excluded.lease_token, next_attempt_at = null,
-        saved_at = excluded.saved_at
-    where old.state in ('STARTED', 'RETRYING')
+        wait_key = null, saved_at = excluded.saved_at
+    where old.state in ('STARTED', 'RETRYING', 'COMPENSATED')
     returning job_id, identity
 )
 select

@@ -1,0 +1,54 @@
+"""Bringing events: in the caller's transaction, or under the lease of the job that sends them.
+
+Inside an atomic step they are kept back and written after its body, in its commit: so event rows
+are locked after the user's own, and the jobs that wait after those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.db import connections, transaction
+
+from django_durable.conf import get_settings
+from django_durable.engine import waits
+from django_durable.engine.run import Ending, Run, Stop, active_step, require_run
+from django_durable.engine.waits import NewEvent, NewMessage, Sender, SenderLost
+
+
+def deliver(call: str, items: Sequence[NewEvent | NewMessage]) -> None:
+    """Emit and send, and wake who waits for it.
+
+    Raises: StepOutsideJobError, Suspension; database errors.
+    """
+    run = require_run(call)
+    if run is None:
+        with transaction.atomic(using=get_settings().DATABASE):
+            waits.deliver(connections[get_settings().DATABASE], items, None)
+        return
+    step = active_step()
+    if run.in_task_transaction:
+        run.outbox.extend(items)
+    elif step is not None and step.kind == "atomic":
+        step.outbox.extend(items)
+    else:
+        run.repeat(lambda: _deliver_now(run, items))
+
+
+def _deliver_now(run: Run, items: Sequence[NewEvent | NewMessage]) -> None:
+    try:
+        with transaction.atomic(using=run.alias):
+            sender = Sender(run.job.id, run.job.lease_token)
+            waits.deliver(connections[run.alias], items, sender)
+    except SenderLost:
+        run.stop(Ending(stop=Stop.LEASE_LOST))
+
+
+def name_call(call: str) -> str | None:
+    """A key for a send made inside a job, the same in every replay; None outside jobs."""
+    run = require_run(call)
+    if run is None:
+        return None
+    step = active_step()
+    origin = step.origin_of(call) if step else run.scope.identify(call)
+    return f"{run.job.id}/{origin}"
