@@ -22,7 +22,12 @@ from asgiref.sync import sync_to_async
 
 from django_durable.conf import get_settings
 from django_durable.engine import instances, waiting
-from django_durable.engine.options import check_duration, check_event_key, check_moment
+from django_durable.engine.options import (
+    check_backoff,
+    check_duration,
+    check_event_key,
+    check_moment,
+)
 from django_durable.engine.polling import Poll, poll
 from django_durable.engine.replay import Recorded, check_name, keyed
 from django_durable.engine.states import WaitKind
@@ -173,8 +178,7 @@ def wait_until(
     _refuse("every", every, check_duration(every, least=timedelta(milliseconds=1)))
     if timeout is not None:
         _refuse("timeout", timeout, check_duration(timeout))
-    if not isinstance(backoff, int | float) or not 1 <= backoff <= 100:
-        _refuse("backoff", backoff, "it must be a number from 1 to 100.")
+    _refuse("backoff", backoff, check_backoff(backoff))
     shown = check_name(name if name is not None else _name_of(check), what="condition")
     rule = WaitRule(
         call="wait_until()",

@@ -66,6 +66,12 @@ def check_moment(value: Any) -> str | None:
     return _run_after(value) if value is not None else "it must be an aware datetime."
 
 
+def check_backoff(value: Any) -> str | None:
+    """What is wrong with the factor by which pauses grow, or None."""
+    fit = isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value <= 100
+    return None if fit else "it must be a number from 1 to 100."
+
+
 def check_event_key(value: Any) -> str | None:
     """What is wrong with the key of a broadcast event, or None."""
     return check_key(value)
