@@ -11,6 +11,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from django_durable.children import ChildHandle as ChildHandle
+    from django_durable.composing import MapResult as MapResult
+    from django_durable.composing import agather as agather
+    from django_durable.composing import amap_task as amap_task
+    from django_durable.composing import first as first
+    from django_durable.composing import gather as gather
+    from django_durable.composing import map_task as map_task
     from django_durable.events import aemit_event as aemit_event
     from django_durable.events import asend_event as asend_event
     from django_durable.events import emit_event as emit_event
@@ -68,6 +75,13 @@ _HOMES = {
     "get_job": "jobs",
     "once": "jobs",
     "retry_job": "jobs",
+    "ChildHandle": "children",
+    "MapResult": "composing",
+    "agather": "composing",
+    "amap_task": "composing",
+    "first": "composing",
+    "gather": "composing",
+    "map_task": "composing",
     "aemit_event": "events",
     "asend_event": "events",
     "emit_event": "events",

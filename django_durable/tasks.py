@@ -30,6 +30,7 @@ from uuid import UUID
 
 from asgiref.sync import async_to_sync, sync_to_async
 
+from django_durable.children import ChildHandle, start_child
 from django_durable.engine import instances, intake, registry
 from django_durable.engine.options import check_options
 from django_durable.engine.replay import check_name
@@ -154,6 +155,16 @@ class Task(Generic[P, R]):
 
     async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
         return await sync_to_async(self.enqueue, thread_sensitive=True)(*args, **kwargs)
+
+    def start(self, *args: P.args, **kwargs: P.kwargs) -> ChildHandle[R]:
+        """In a job: make the call a child whose ``result()`` this job can await.
+
+        Exactly-once, as ``enqueue`` is. Raises: WaitError outside a job or in a step; EnqueueError.
+        """
+        return start_child(self, args, kwargs)
+
+    async def astart(self, *args: P.args, **kwargs: P.kwargs) -> ChildHandle[R]:
+        return await sync_to_async(self.start, thread_sensitive=True)(*args, **kwargs)
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now, without a job: its steps are plain calls."""

@@ -28,6 +28,7 @@ HOLD_WORKER = load("hold_worker")
 HOLD_WORKER_ALONE = load("hold_worker_alone")
 RELEASE_UNKNOWN_JOBS = load("release_unknown_jobs")
 CHECK_LEASE = load("check_lease")
+HOLD_LEASE = load("hold_lease")
 MARK_RUNNING = load("mark_running")
 FIND_READY_QUEUES = load("find_ready_queues")
 SUSPECT_FROM = 2
@@ -150,6 +151,12 @@ def release_unknown_jobs(
         "lease_tokens": [token for _, token in pairs],
     }
     return [row[0] for row in fetch_all(connection, RELEASE_UNKNOWN_JOBS, params)]
+
+
+def hold_lease(connection: Connection, job_id: UUID, lease_token: int) -> bool:
+    """Whether a claim is still good, and then it stays so to the end of the transaction."""
+    params = {"job_id": job_id, "lease_token": lease_token}
+    return fetch_one(connection, HOLD_LEASE, params) is not None
 
 
 def check_lease(connection: Connection, job_id: UUID, lease_token: int) -> bool:

@@ -240,6 +240,20 @@ def submit_children(run: Run, requests: Sequence[NewJob]) -> list[Job]:
     return _insert_children(run, step, parents[0], list(jobs))
 
 
+def insert_child(run: Run, new: NewJob) -> Job:
+    """Insert a child under its origin; the row that an earlier run inserted, if there is one."""
+    return _insert_children(run, None, _parent_of(run), [new])[0]
+
+
+def insert_children(run: Run, rows: Sequence[NewJob]) -> None:
+    """Insert children under their origins. Those that exist stay; a lost lease inserts none."""
+    _insert(run.alias, rows, _parent_of(run))
+
+
+def _parent_of(run: Run) -> Parent:
+    return Parent(job_id=run.job.id, lease_token=run.job.lease_token)
+
+
 def _with_origin(run: Run, step: ActiveStep | None, new: NewJob) -> tuple[Parent, NewJob]:
     """Name the call. In a transaction of the engine's the commit is fenced, not the statement."""
     call = f"enqueue:{new.task_path}"
@@ -338,7 +352,7 @@ def submit_many(requests: Sequence[Request]) -> list[Job]:
     if not requests:
         return []
     run = require_run("enqueue_many()")
-    rows = [_build_numbered(index, request) for index, request in enumerate(requests)]
+    rows = [build_numbered(index, request) for index, request in enumerate(requests)]
     alias = database_of(requests[0].task, run)
     keyed = [i for i, request in enumerate(requests) if request.task.idempotency_key is not None]
     plain = [i for i in range(len(requests)) if i not in set(keyed)]
@@ -374,6 +388,6 @@ def numbered(index: int, request: Request) -> Iterator[None]:
         raise BulkItemError(index=index, task_path=shown, cause=error) from error
 
 
-def _build_numbered(index: int, request: Request) -> NewJob:
+def build_numbered(index: int, request: Request) -> NewJob:
     with numbered(index, request):
         return build(request)

@@ -88,6 +88,7 @@ class Scope:
     """
 
     path: str = ""
+    parent: "Scope | None" = None
     calls: Counter[str] = field(default_factory=Counter)
     functions: dict[str, Any] = field(default_factory=dict)
     unreached: dict[str, int] = field(default_factory=dict)
@@ -134,8 +135,9 @@ class Scope:
         return sorted(ahead, key=self.unreached.__getitem__)
 
     def is_replaying(self) -> bool:
-        """Whether recorded checkpoints are still ahead of this run."""
-        return any(seq > self.furthest for seq in self.unreached.values())
+        """Whether recorded checkpoints are still ahead of this run, here or around it."""
+        is_here = any(seq > self.furthest for seq in self.unreached.values())
+        return is_here or (self.parent is not None and self.parent.is_replaying())
 
 
 class History:
@@ -157,9 +159,13 @@ class History:
         for record in self.records.values():
             self._expect(record)
 
-    def scope(self, path: str) -> Scope:
+    def scope(self, path: str, parent: Scope | None = None) -> Scope:
         """The scope of a path, the same one for the whole run."""
-        return self._scopes.setdefault(path, Scope(path))
+        return self._scopes.setdefault(path, Scope(path, parent))
+
+    def scope_of(self, identity: str) -> Scope:
+        """The scope an identity belongs to."""
+        return self.scope(identity[: identity.rfind("/") + 1])
 
     def _expect(self, record: Recorded) -> None:
         """Put a record into its scope, and the composites it lies in into theirs."""
@@ -167,11 +173,10 @@ class History:
         if inner.startswith(COMPENSATION):
             return
         *composites, name = inner.split("/")
-        path = self.root.path
-        for composite, branch in zip(composites[::2], composites[1::2], strict=True):
-            self.scope(path).note(path + composite, record.seq)
-            path += f"{composite}/{branch}/"
-        scope = self.scope(path)
+        scope = self.root
+        for composite, branch in zip(composites[::2], composites[1::2], strict=False):
+            scope.note(scope.path + composite, record.seq)
+            scope = self.scope(f"{scope.path}{composite}/{branch}/", scope)
         name = name.partition("#")[0]
         scope.recorded_bases.add(base_name(name))
         if "[" not in name and record.kind != PATCH:
@@ -213,11 +218,14 @@ class History:
         known_key = base != name and base in scope.recorded_bases
         if known_key or self._allowed & {base, name, identity}:
             return
-        if ahead := scope.ahead():
-            raise ReplayMismatch(
-                expected=f"{ahead[0]} (recorded, not reached yet)",
-                found=f"{identity}, which has no checkpoint: a new step, or a renamed one",
-            )
+        within: Scope | None = scope
+        while within is not None:
+            if ahead := [i for i in within.ahead() if i != identity]:
+                raise ReplayMismatch(
+                    expected=f"{ahead[0]} (recorded, not reached yet)",
+                    found=f"{identity}, which has no checkpoint: a new step, or a renamed one",
+                )
+            within = within.parent
 
     def add(self, record: Recorded) -> None:
         self.records[record.identity] = record

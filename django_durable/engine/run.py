@@ -59,6 +59,7 @@ class Stop(Enum):
     CANCELLED = "cancelling was asked for"
     BLOCKED = "the code and the checkpoints differ"
     WAIT = "the job waits"
+    OUTRUN = "another branch was first"
     GIVEN_UP = "a step took too long and its thread was given up"
 
 

@@ -69,6 +69,9 @@ class WaitRule:
     call: str
     name: str
     checkpoint_kind: str
+    identity: str | None = None
+    """Where it was given elsewhere: that of the call which started a child."""
+    fingerprint: str | None = None
     kind: WaitKind
     reason: str
     until: datetime | None = None
@@ -114,7 +117,7 @@ class Point:
             kind=self.rule.checkpoint_kind,
             state=state,
             function=self.rule.call,
-            fingerprint=None,
+            fingerprint=self.rule.fingerprint,
             attempt=self.earlier.attempt if self.earlier else 1,
             elapsed=timedelta(0),
             value=value,
@@ -170,10 +173,12 @@ def wait(rule: WaitRule) -> Recorded:
 
 def find(run: Run, rule: WaitRule) -> Recorded | Point:
     """The recorded end of this wait, or the wait as it stands."""
-    scope = run.scope
-    identity = scope.identify(rule.name)
+    identity = rule.identity or run.scope.identify(rule.name)
+    scope = run.history.scope_of(identity)
     try:
-        earlier = run.history.find(scope, identity, kind=rule.checkpoint_kind, fingerprint=None)
+        earlier = run.history.find(
+            scope, identity, kind=rule.checkpoint_kind, fingerprint=rule.fingerprint
+        )
     except ReplayMismatch as mismatch:
         run.block(mismatch)
     if earlier is not None and earlier.is_final:

@@ -174,6 +174,7 @@ class Worker:
             lease_is_fresh=self.member.lease.is_fresh,
             session_timeout=self.options.lease.total_seconds() if self._is_pooled else None,
             prepares=not self._is_pooled,
+            parallel=True,
         )
 
     def _reconcile(self) -> None:
