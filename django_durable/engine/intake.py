@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -33,6 +34,7 @@ from django_durable.engine.run import (
 )
 from django_durable.exceptions import (
     BulkItemError,
+    ChildDepthError,
     EnqueueError,
     IdempotencyConflictError,
     InvalidOptionError,
@@ -53,11 +55,20 @@ class Request:
     kwargs: dict[str, Any]
 
 
-def uuid7() -> UUID:
-    """A UUID of version 7 (RFC 9562): milliseconds, then a finer fraction, then chance."""
+DEEPEST = 100
+"""How many jobs may stand above one, each enqueued by the next."""
+
+
+def uuid7(*, after: UUID | None = None) -> UUID:
+    """A UUID of version 7 (RFC 9562): milliseconds, then a finer fraction, then chance.
+
+    ``after``: greater than this one, even if another machine's clock made it and is ahead.
+    """
     nanoseconds = time.time_ns()
     milliseconds, rest = divmod(nanoseconds, 1_000_000)
     fraction = rest * 4096 // 1_000_000
+    if after is not None and milliseconds <= (earlier := after.int >> 80):
+        milliseconds = earlier + 1
     chance = int.from_bytes(os.urandom(8)) & ((1 << 62) - 1)
     return UUID(int=milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | chance)
 
@@ -99,6 +110,9 @@ def build(request: Request) -> NewJob:
         arguments=instances.encode_arguments(task.signature, request.args, request.kwargs, limit),
         run_after=task.run_after,
         delay=task.delay,
+        deadline_at=task.deadline if isinstance(task.deadline, datetime) else None,
+        deadline=task.deadline if isinstance(task.deadline, timedelta) else None,
+        on_parent_end=task.on_parent_end,
         subject_type=subject_type,
         subject_key=subject_key,
     )
