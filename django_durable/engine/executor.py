@@ -217,8 +217,14 @@ def decide_success(run: Run, value: Any) -> Outcome:
 
 def outcome_of(run: Run, state: JobState, **more: Any) -> Outcome:
     job = run.job
-    family = {"parent_id": job.parent_id, "awaited_as": job.awaited_as}
-    return Outcome(job_id=job.id, lease_token=job.lease_token, state=state, **family, **more)
+    return Outcome(
+        job_id=job.id,
+        lease_token=job.lease_token,
+        state=state,
+        parent_id=job.parent_id,
+        awaited_as=job.awaited_as,
+        **more,
+    )
 
 
 def decide(run: Run, error: BaseException | None) -> tuple[Outcome | Ending, BaseException | None]:

@@ -31,7 +31,7 @@ class Outcome:
     """How an attempt ended, to be written under its lease.
 
     SCHEDULED is a retry after ``delay``; WAITING a block, for ``reason``; READY a job handed back.
-    ``return_value`` and ``error`` are encoded texts. ``parent_id`` and ``awaited_as`` are the job's.
+    ``return_value`` and ``error`` are encoded. ``parent_id`` and ``awaited_as`` are the job's.
     """
 
     job_id: UUID
