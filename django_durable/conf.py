@@ -22,6 +22,7 @@ DEFAULT_RETENTION: dict[str, timedelta | None] = {
     "SUCCESSFUL": timedelta(days=7),
     "CANCELLED": timedelta(days=7),
     "FAILED": timedelta(days=90),
+    "EVENT": timedelta(days=90),
 }
 
 
@@ -50,7 +51,10 @@ class Settings:
     RETRY: RetryPolicy = field(default_factory=RetryPolicy)
     """The policy of tasks and steps that declare none. Default: one try."""
     RETENTION: Mapping[str, timedelta | None] = field(default_factory=dict)
-    """How long finished jobs are kept, by state; None keeps for ever. 7 days, FAILED 90."""
+    """How long finished jobs are kept, by state, and broadcast events; None keeps for ever.
+
+    7 days, FAILED and EVENT 90.
+    """
 
     def notifies(self, queue_name: str) -> bool:
         return self.NOTIFY is not False and queue_name not in self.quiet_queues
@@ -67,8 +71,9 @@ class Settings:
         """What the statements that wake workers take."""
         return {"notify": self.NOTIFY is not False, "quiet_queues": self.quiet_queues}
 
-    def retention(self, state: str) -> timedelta | None:
-        return self.RETENTION.get(state, DEFAULT_RETENTION[state])
+    def retention(self, kind: str) -> timedelta | None:
+        """How long jobs of a final state are kept, or ``EVENT``; None: for ever."""
+        return self.RETENTION.get(kind, DEFAULT_RETENTION[kind])
 
 
 DEFAULTS = {f.name: f for f in fields(Settings)}
@@ -140,7 +145,10 @@ _RULES: dict[str, tuple[Any, str]] = {
     "MAX_LOST": (_is_count, "a positive integer"),
     "MAX_PAYLOAD_BYTES": (_is_count, "a positive integer, in bytes"),
     "RETRY": (lambda v: isinstance(v, RetryPolicy), "a RetryPolicy"),
-    "RETENTION": (_is_retention, "a dict of SUCCESSFUL, CANCELLED, FAILED to a timedelta or None"),
+    "RETENTION": (
+        _is_retention,
+        "a dict of SUCCESSFUL, CANCELLED, FAILED, EVENT to a timedelta or None",
+    ),
 }
 
 

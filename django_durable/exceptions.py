@@ -13,6 +13,7 @@
     │   ├── PayloadTooLargeError      encoded, but larger than MAX_PAYLOAD_BYTES
     │   ├── IdempotencyConflictError  the key was used with other arguments
     │   ├── WrongDatabaseError        the caller's transaction is on another database
+    │   ├── ChildDepthError           jobs that enqueue jobs that enqueue jobs, without end
     │   └── BulkItemError             one item of enqueue_many is refused, so all are
     ├── JobError
     │   ├── JobNotFoundError          no such job
@@ -21,6 +22,7 @@
     │   ├── MissingInstanceError      a model instance among the values is gone
     │   ├── ReturnValueError          what the task returned cannot be stored
     │   ├── PoisonJobError            lost its worker too often
+    │   ├── DeadlineExceededError     not done by its deadline
     │   └── SuspensionSwallowedError  the task caught the exception that suspends it
     ├── WaitError
     │   ├── WaitOutsideJobError       a verb that waits, or awaits children, outside a job
@@ -128,6 +130,14 @@ class WrongDatabaseError(EnqueueError):
     )
 
 
+class ChildDepthError(EnqueueError):
+    message = (
+        "Job {job_id} ({task_path}) stands below {depth} jobs, each enqueued by the one above it, "
+        "and may not enqueue another: does a task enqueue itself without end? Let it work in a "
+        "loop of steps, or enqueue the next round from outside jobs."
+    )
+
+
 class BulkItemError(EnqueueError):
     index: int
     cause: EnqueueError
@@ -166,6 +176,13 @@ class PoisonJobError(JobError):
     message = (
         "Job {job_id} ({task_path}) lost its worker {lost_count} times in a row without saving "
         "anything: it probably ends the process. Mend the task, then retry the job."
+    )
+
+
+class DeadlineExceededError(JobError):
+    message = (
+        "Job {job_id} ({task_path}) was not done by its deadline, {deadline_at}. "
+        "If it is still wanted, retry the job: it then has no deadline."
     )
 
 

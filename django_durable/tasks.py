@@ -87,6 +87,13 @@ class Task(Generic[P, R]):
     """Not before this aware time."""
     delay: timedelta | None = None
     """Not before this long after enqueueing, on the database's clock."""
+    deadline: timedelta | datetime | None = None
+    """Past this time after enqueueing, or this aware time, the job does not start, and fails.
+
+    Jobs that it enqueues have the same deadline, or an earlier one of their own.
+    """
+    on_parent_end: Literal["cancel"] | None = None
+    """What becomes of the job, enqueued by another one, if that ends first: it is cancelled."""
     takes_context: bool = False
     retry: RetryPolicy | None = None
     """When to try again; None: ``DURABLE["RETRY"]``."""
@@ -250,6 +257,8 @@ def task(
     aliases: tuple[str, ...] = (),
     queue_name: str = "default",
     priority: int = 0,
+    deadline: timedelta | datetime | None = None,
+    on_parent_end: Literal["cancel"] | None = None,
     retry: RetryPolicy | None = None,
     atomic: bool = False,
     on_missing: Literal["fail", "skip"] = "fail",

@@ -1,6 +1,6 @@
 """One claimed job, from its body's begin to its recorded outcome.
 
-    judge   poison, or cancelled before it began?
+    judge   poison, cancelled before it began, or too late?
     load    decode the arguments, fetch their model instances
     call    run the function; durable calls find the run in the context
     decide  what became of it: an outcome, a retry, a suspension
@@ -43,6 +43,7 @@ from django_durable.engine.run import (
     set_run,
 )
 from django_durable.exceptions import (
+    DeadlineExceededError,
     EnqueueError,
     JobError,
     MissingInstanceError,
@@ -87,12 +88,21 @@ def execute(run: Run) -> None:
 
 
 def judge(run: Run) -> BaseException | None:
-    """The verdicts that wait for a holder: poison; cancelling is in ``cancel_requested``."""
+    """The verdicts that wait for a holder: poison, too late; ``cancel_requested`` tells of that."""
     job = run.job
     run.cancel_requested = run.cancel_requested or job.cancel_requested_at is not None
     if job.lost_count >= get_settings().MAX_LOST:
         return PoisonJobError(job_id=job.id, task_path=job.task_path, lost_count=job.lost_count)
+    if run.is_overdue and not run.cancel_requested:
+        return deadline_error(run)
     return None
+
+
+def deadline_error(run: Run) -> DeadlineExceededError:
+    job = run.job
+    return DeadlineExceededError(
+        job_id=job.id, task_path=job.task_path, deadline_at=job.deadline_at
+    )
 
 
 def announce(run: Run) -> None:
@@ -206,13 +216,24 @@ def decide_success(run: Run, value: Any) -> Outcome:
 
 
 def outcome_of(run: Run, state: JobState, **more: Any) -> Outcome:
-    return Outcome(job_id=run.job.id, lease_token=run.job.lease_token, state=state, **more)
+    job = run.job
+    return Outcome(
+        job_id=job.id,
+        lease_token=job.lease_token,
+        state=state,
+        parent_id=job.parent_id,
+        awaited_as=job.awaited_as,
+        **more,
+    )
 
 
 def decide(run: Run, error: BaseException | None) -> tuple[Outcome | Ending, BaseException | None]:
     """What an error, or a request to stop, makes of the run; with the error to tell."""
     ending = run.find_ending()
     if ending is not None:
+        if ending.stop is Stop.DEADLINE:
+            late = deadline_error(run)
+            return decide_failure(run, late), late
         if ending.stop in FINAL_STOPS or has_suspension(error):
             return ending, None
         swallowed = SuspensionSwallowedError(task_path=run.job.task_path)

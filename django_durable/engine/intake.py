@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -28,11 +29,13 @@ from django_durable.engine.run import (
     Run,
     Stop,
     active_step,
+    current_run,
     has_user_transaction,
     require_run,
 )
 from django_durable.exceptions import (
     BulkItemError,
+    ChildDepthError,
     EnqueueError,
     IdempotencyConflictError,
     InvalidOptionError,
@@ -53,11 +56,20 @@ class Request:
     kwargs: dict[str, Any]
 
 
-def uuid7() -> UUID:
-    """A UUID of version 7 (RFC 9562): milliseconds, then a finer fraction, then chance."""
+DEEPEST = 100
+"""How many jobs may stand above one, each enqueued by the next."""
+
+
+def uuid7(*, after: UUID | None = None) -> UUID:
+    """A UUID of version 7 (RFC 9562): milliseconds, then a finer fraction, then chance.
+
+    ``after``: greater than this one, even if another machine's clock made it and is ahead.
+    """
     nanoseconds = time.time_ns()
     milliseconds, rest = divmod(nanoseconds, 1_000_000)
     fraction = rest * 4096 // 1_000_000
+    if after is not None and milliseconds <= (earlier := after.int >> 80):
+        milliseconds = earlier + 1
     chance = int.from_bytes(os.urandom(8)) & ((1 << 62) - 1)
     return UUID(int=milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | chance)
 
@@ -99,6 +111,9 @@ def build(request: Request) -> NewJob:
         arguments=instances.encode_arguments(task.signature, request.args, request.kwargs, limit),
         run_after=task.run_after,
         delay=task.delay,
+        deadline_at=task.deadline if isinstance(task.deadline, datetime) else None,
+        deadline=task.deadline if isinstance(task.deadline, timedelta) else None,
+        on_parent_end=task.on_parent_end if current_run() is not None else None,
         subject_type=subject_type,
         subject_key=subject_key,
     )
@@ -234,7 +249,7 @@ def _submit_inside(run: Run, request: Request, new: NewJob) -> Job:
 
 
 def submit_children(run: Run, requests: Sequence[NewJob]) -> list[Job]:
-    """Enqueue many calls made at one place inside a job."""
+    """Enqueue many calls made at one place inside a job. Raises: ChildDepthError."""
     step = active_step()
     parents, jobs = zip(*(_with_origin(run, step, new) for new in requests), strict=True)
     return _insert_children(run, step, parents[0], list(jobs))
@@ -255,12 +270,33 @@ def _parent_of(run: Run) -> Parent:
 
 
 def _with_origin(run: Run, step: ActiveStep | None, new: NewJob) -> tuple[Parent, NewJob]:
-    """Name the call. In a transaction of the engine's the commit is fenced, not the statement."""
+    """Name the call, and hand down what it inherits. Raises: ChildDepthError.
+
+    In a transaction of the engine's the commit is fenced, not the statement.
+    """
     call = f"enqueue:{new.task_path}"
     origin = step.origin_of(call) if step else run.scope.identify(call)
     fenced_later = run.in_task_transaction or (step is not None and step.kind == "atomic")
     token = None if fenced_later else run.job.lease_token
-    return Parent(job_id=run.job.id, lease_token=token), replace(new, origin=origin)
+    parent = Parent(job_id=run.job.id, lease_token=token)
+    return parent, as_child(run.job, new, origin=origin)
+
+
+def as_child(parent: Job, new: NewJob, *, origin: str) -> NewJob:
+    """The row of a job that ``parent`` enqueues: below it, and with its deadline or an earlier one.
+
+    Its id is greater than the parent's, whose row is locked before. Raises: ChildDepthError.
+    """
+    if parent.depth >= DEEPEST:
+        raise ChildDepthError(job_id=parent.id, task_path=parent.task_path, depth=parent.depth)
+    deadlines = [time for time in (parent.deadline_at, new.deadline_at) if time is not None]
+    return replace(
+        new,
+        id=new.id if new.id > parent.id else uuid7(after=parent.id),
+        origin=origin,
+        depth=parent.depth + 1,
+        deadline_at=min(deadlines, default=None),
+    )
 
 
 def _insert_children(

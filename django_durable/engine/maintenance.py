@@ -1,7 +1,7 @@
 """The chores every worker does between claims: none is anybody's in particular, all are repeated.
 
-Each is one statement that skips rows others hold, so that any number of workers may do it at once,
-and a chore that died half-way is done by the next.
+Each skips rows that others hold, so that any number of workers may do it at once, and a chore that
+died half-way is done by the next.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from datetime import timedelta
 from typing import Any
 
 from django_durable.conf import get_settings
-from django_durable.engine import liveness, retention, waits
+from django_durable.engine import families, liveness, outcomes, retention, waits
 from django_durable.engine.clock import machine_seconds
-from django_durable.engine.states import FINISHED
+from django_durable.engine.states import FINISHED, JobState
 
 logger = logging.getLogger("django_durable")
 
@@ -24,21 +24,24 @@ LOOK_SECONDS = 0.5
 SECOND_LOOK_SECONDS = 0.4
 PRUNE_SECONDS = 60.0
 CHUNK = 1000
+CANCELLED_AT_ONCE = 50
+"""Children cancelled before the worker claims again; each is a commit."""
 WORKER_RETENTION = timedelta(days=7)
 
 
 @dataclass(slots=True)
 class Chore:
-    """Something done every so many seconds, with a fifth of jitter."""
+    """Something done every so many seconds, with a fifth of jitter; at once again if it says so."""
 
     seconds: float
-    do: Callable[[], None]
+    do: Callable[[], bool | None]
     due_at: float = 0.0
 
     def run_if_due(self, now: float) -> None:
         if now >= self.due_at:
             self.due_at = now + self.seconds * random.uniform(0.8, 1.2)
-            self.do()
+            if self.do():
+                self.due_at = now
 
 
 @dataclass(slots=True)
@@ -68,6 +71,8 @@ class Maintenance:
             Chore(min(poll, LOOK_SECONDS), self.look_for_lost),
             Chore(min(poll, LOOK_SECONDS), self.recover),
             Chore(poll, self.promote),
+            Chore(poll, self.fail_overdue),
+            Chore(poll, self.cancel_children),
             Chore(PRUNE_SECONDS, self.prune, due_at=machine_seconds() + PRUNE_SECONDS),
         ]
 
@@ -147,11 +152,41 @@ class Maintenance:
             if promoted < CHUNK:
                 break
 
+    def fail_overdue(self) -> None:
+        """Fail the jobs whose deadline passed while nobody ran them."""
+        overdue = outcomes.fail_overdue(self.connection.alias, limit=CHUNK)
+        for job in overdue:
+            if job.state is JobState.FAILED:
+                logger.error(
+                    "Job %s failed: %s", job.job_id, job.task_path, exc_info=job.error,
+                    extra={"job_id": str(job.job_id), "task_path": job.task_path},
+                )  # fmt: skip
+        if overdue:
+            self.woken()
+
+    def cancel_children(self) -> bool:
+        """Cancel children whose parents' end ends them too, one in each commit.
+
+        Repeated, so that neither a crash nor a child started late lets one escape. Returns: whether
+        there are more.
+        """
+        children = families.find_children_to_cancel(self.connection, limit=CANCELLED_AT_ONCE)
+        if children is None:
+            return False
+        for child_id in children:
+            outcomes.cancel_jobs(self.connection.alias, [child_id], waits=False)
+        if children:
+            self.woken()
+        families.clear_cancels_children(self.connection, limit=CHUNK)
+        return len(children) == CANCELLED_AT_ONCE
+
     def prune(self) -> None:
         """Delete one chunk of each kind of what finished long enough ago."""
         for state in FINISHED:
             kept = get_settings().retention(state.value)
             if kept is not None:
                 retention.prune_jobs(self.connection, state.value, kept, limit=CHUNK)
+        if (kept := get_settings().retention("EVENT")) is not None:
+            retention.prune_events(self.connection, kept, limit=CHUNK)
         retention.prune_keys(self.connection, limit=CHUNK)
         retention.prune_workers(self.connection, WORKER_RETENTION)

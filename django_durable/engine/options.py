@@ -77,6 +77,19 @@ def check_event_key(value: Any) -> str | None:
     return check_key(value)
 
 
+def _deadline(value: Any) -> str | None:
+    if isinstance(value, timedelta):
+        fit = timedelta(0) < value <= LONGEST
+        return None if fit else "it must be a positive time, of a hundred years at most."
+    if value is None or isinstance(value, datetime):
+        return _run_after(value)
+    return "it must be a timedelta from enqueueing on, or an aware datetime."
+
+
+def _on_parent_end(value: Any) -> str | None:
+    return None if value in (None, "cancel") else 'it must be "cancel", or None.'
+
+
 def _is_storable_time(value: datetime) -> bool:
     try:
         return value.astimezone(UTC).year < MAXYEAR
@@ -127,6 +140,8 @@ _RULES: dict[str, Callable[[Any], str | None]] = {
     "queue_name": check_queue_name,
     "run_after": _run_after,
     "delay": _delay,
+    "deadline": _deadline,
+    "on_parent_end": _on_parent_end,
     "idempotency_key": _optional_key,
     "idempotency_retention": check_retention,
     "retry": _retry,

@@ -1,4 +1,7 @@
-"""How attempts end, and the verbs that end or reopen jobs from outside."""
+"""How attempts end, and the verbs that end or reopen jobs from outside.
+
+What ends a child that is waited for settles its parent in the same commit.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,14 +12,18 @@ from uuid import UUID
 from django.db import connections, transaction
 
 from django_durable.conf import get_settings
-from django_durable.engine.sql import Connection, array, fetch_all, fetch_one, load
-from django_durable.engine.states import JobState
+from django_durable.engine.families import find_unjoined_children, lock_jobs, settle_parents
+from django_durable.engine.instances import encode_error
+from django_durable.engine.sql import Connection, array, fetch_all, fetch_one, load, one_commit
+from django_durable.engine.states import FINISHED, JobState
+from django_durable.exceptions import DeadlineExceededError
 
 FINISH_JOBS = load("finish_jobs")
 CANCEL_JOBS = load("cancel_jobs")
 READ_SUCCESS = load("read_success")
-LOCK_JOBS = load("lock_jobs")
 RETRY_JOBS = load("retry_jobs")
+FIND_OVERDUE = load("find_overdue")
+FAIL_OVERDUE = load("fail_overdue")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +31,7 @@ class Outcome:
     """How an attempt ended, to be written under its lease.
 
     SCHEDULED is a retry after ``delay``; WAITING a block, for ``reason``; READY a job handed back.
-    ``return_value`` and ``error`` are encoded texts.
+    ``return_value`` and ``error`` are encoded. ``parent_id`` and ``awaited_as`` are the job's.
     """
 
     job_id: UUID
@@ -34,6 +41,13 @@ class Outcome:
     error: str | None = None
     delay: timedelta | None = None
     reason: str | None = None
+    parent_id: UUID | None = None
+    awaited_as: str | None = None
+
+    @property
+    def may_end_a_wait(self) -> bool:
+        """Whether a parent may wait for it; any outcome is CANCELLED if that was asked for."""
+        return self.awaited_as is not None and self.state is not JobState.READY
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +59,26 @@ class Written:
 
 
 def finish_jobs(connection: Connection, outcomes: Sequence[Outcome]) -> list[Written | None]:
-    """Write outcomes in one statement; None where the lease was lost (or it was written before)."""
+    """Write outcomes in one commit; None where the lease was lost (or it was written before).
+
+    One statement, unless a parent waits for one of the jobs. Then all are locked first, parents
+    too, and what the ends mean to the parents is drawn last.
+    """
+    if not any(outcome.may_end_a_wait for outcome in outcomes):
+        return _write_outcomes(connection, outcomes)
+    with one_commit(connection):
+        lock_jobs(connection, [outcome.job_id for outcome in outcomes])
+        answers = _write_outcomes(connection, outcomes)
+        ended = [
+            (outcome.parent_id, outcome.awaited_as)
+            for outcome, written in zip(outcomes, answers, strict=True)
+            if written is not None and written.state in FINISHED
+        ]
+        settle_parents(connection, ended)
+    return answers
+
+
+def _write_outcomes(connection: Connection, outcomes: Sequence[Outcome]) -> list[Written | None]:
     params: dict[str, Any] = {
         column: array(getattr(outcome, attribute) for outcome in outcomes)
         for column, attribute in _ARRAYS.items()
@@ -73,6 +106,9 @@ def has_succeeded(connection: Connection, job_id: UUID, lease_token: int) -> boo
     return fetch_one(connection, READ_SUCCESS, params) is not None
 
 
+# --- verbs
+
+
 @dataclass(frozen=True, slots=True)
 class Changed:
     """What a verb found and did: the state before, and whether the verb applied."""
@@ -83,12 +119,20 @@ class Changed:
     changed: bool
 
 
-def cancel_jobs(alias: str, job_ids: Sequence[UUID]) -> list[Changed]:
-    """Cancel jobs in one transaction; one that runs is asked to stop.
+def cancel_jobs(alias: str, job_ids: Sequence[UUID], *, waits: bool = True) -> list[Changed]:
+    """Cancel jobs in one transaction; one that runs, or has steps to undo, is asked to stop.
 
-    Jobs missing from the answer do not exist. Locks the jobs by id first, decides afterwards.
+    Jobs missing from the answer do not exist, or (not ``waits``) are held by somebody else. Locks
+    the jobs and the parents that wait for them by id first, decides afterwards, settles the
+    parents. Children follow by a chore, one in each commit.
     """
-    return _change(alias, job_ids, CANCEL_JOBS, {})
+    connection = connections[alias]
+    with transaction.atomic(using=alias):
+        found = lock_jobs(connection, job_ids, waits=waits)
+        params = {"ids": [row[0] for row in found], **get_settings().notify_parameters}
+        rows = fetch_all(connection, CANCEL_JOBS, params)
+        settle_parents(connection, [(row[2], row[3]) for row in rows if row[1] in FINISHED])
+    return _changed(found, rows)
 
 
 def retry_jobs(
@@ -98,22 +142,74 @@ def retry_jobs(
     rerun_interrupted: bool = False,
     allowed_steps: Sequence[str] = (),
 ) -> list[Changed]:
-    """Make failed, cancelled and blocked jobs ready again, each from the step that ended it."""
-    params = {
+    """Make failed, cancelled and blocked jobs ready again, each from the step that ended it.
+
+    With them their failed and cancelled children whose outcome they have not taken, and theirs, in
+    the same transaction: locked level by level, since a child's id is greater than its parent's.
+    """
+    options = {
         "rerun_interrupted": rerun_interrupted,
         "allowed_steps": list(allowed_steps),
         **get_settings().notify_parameters,
     }
-    return _change(alias, job_ids, RETRY_JOBS, params)
-
-
-def _change(
-    alias: str, job_ids: Sequence[UUID], statement: str, params: dict[str, Any]
-) -> list[Changed]:
-    ids = {"ids": sorted(job_ids)}
+    connection = connections[alias]
     with transaction.atomic(using=alias):
-        found = fetch_all(connections[alias], LOCK_JOBS, ids)
-        changed = {row[0] for row in fetch_all(connections[alias], statement, params | ids)}
-    return [
-        Changed(job_id, path, JobState(before), job_id in changed) for job_id, path, before in found
-    ]
+        found, rows = _retry_level(connection, job_ids, options)
+        level = rows
+        children: list[Any] = []
+        while unjoined := find_unjoined_children(connection, [row[0] for row in level if row[1]]):
+            _, level = _retry_level(connection, unjoined, options)
+            children += level
+        settle_parents(connection, [(row[2], row[3]) for row in [*rows, *children]])
+    return _changed(found, rows)
+
+
+def _retry_level(
+    connection: Connection, job_ids: Sequence[UUID], options: dict[str, Any]
+) -> tuple[list[Any], list[Any]]:
+    """Lock some jobs, then retry them: what was found, and what was retried."""
+    found = lock_jobs(connection, job_ids)
+    return found, fetch_all(connection, RETRY_JOBS, options | {"ids": [row[0] for row in found]})
+
+
+def _changed(found: Sequence[Any], rows: Sequence[Any]) -> list[Changed]:
+    applied = {row[0] for row in rows}
+    return [Changed(id_, path, JobState(before), id_ in applied) for id_, path, before in found]
+
+
+# --- deadlines
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A job that its deadline ended (FAILED), or that is to undo its steps and end (READY)."""
+
+    job_id: UUID
+    task_path: str
+    state: JobState
+    error: DeadlineExceededError
+
+
+def fail_overdue(alias: str, *, limit: int) -> list[Overdue]:
+    """Fail up to ``limit`` jobs that nobody runs and whose deadline has passed.
+
+    Skips what others hold. A running one is stopped by whoever runs it.
+    """
+    connection = connections[alias]
+    late = {row[0]: row for row in fetch_all(connection, FIND_OVERDUE, {"limit": limit})}
+    if not late:
+        return []
+    errors = {
+        job_id: DeadlineExceededError(job_id=job_id, task_path=path, deadline_at=deadline_at)
+        for job_id, path, deadline_at in late.values()
+    }
+    with transaction.atomic(using=alias):
+        locked = [row[0] for row in lock_jobs(connection, list(late), waits=False)]
+        params = {
+            "job_ids": locked,
+            "errors": [encode_error(errors[job_id]) for job_id in locked],
+            **get_settings().notify_parameters,
+        }
+        rows = fetch_all(connection, FAIL_OVERDUE, params)
+        settle_parents(connection, [(row[2], row[3]) for row in rows if row[1] in FINISHED])
+    return [Overdue(row[0], late[row[0]][1], JobState(row[1]), errors[row[0]]) for row in rows]

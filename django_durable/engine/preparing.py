@@ -28,6 +28,7 @@ class PreparingConnection:
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
+        self.alias: str = connection.alias
 
     def cursor(self) -> Any:
         connection = self._connection

@@ -60,6 +60,7 @@ class Stop(Enum):
     BLOCKED = "the code and the checkpoints differ"
     WAIT = "the job waits"
     OUTRUN = "another branch was first"
+    DEADLINE = "its deadline has passed"
     GIVEN_UP = "a step took too long and its thread was given up"
 
 
@@ -150,6 +151,12 @@ class Run:
         """Why this branch must stop, if it must."""
         return self.ending or self.scope.ending
 
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the deadline has passed of a job that has not yet decided how it ends."""
+        deadline_at, ends_as = self.job.deadline_at, self.job.ends_as
+        return deadline_at is not None and ends_as is None and self.now() >= deadline_at
+
     def check(self) -> None:
         """Raise Suspension if this run, or this branch of it, must not go on."""
         ending = self.find_ending()
@@ -157,6 +164,8 @@ class Run:
             raise Suspension(ending.stop.value)
         if self.cancel_requested:
             self.stop(Ending(stop=Stop.CANCELLED))
+        if self.is_overdue:
+            self.stop(Ending(stop=Stop.DEADLINE))
 
     def suspend(self, *waits: Wait, again: timedelta | None = None) -> NoReturn:
         """Let this branch wait. What is waited for is written when the function has unwound."""

@@ -141,7 +141,9 @@ def record_timeout(run: Run, call: stepping.Call) -> None:
     delay = stepping.next_delay(call, error)
     if delay is not None:
         wait = stepping.retry_wait(call, stored, delay)
-        run.writer.call(lambda connection: suspend_job(connection, [wait]))
+        suspended = run.writer.call(lambda connection: suspend_job(connection, [wait]))
+        if suspended is not None and suspended.cancelled:
+            run.writer.finish(outcome_of(run, JobState.READY))
     elif run.writer.save(call.checkpoint(FAILED, error=stored)).held:
         run.writer.finish(outcome_of(run, JobState.READY))
 

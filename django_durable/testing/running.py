@@ -11,7 +11,7 @@ from django.db import connections
 from django.db.models import F
 
 from django_durable.conf import get_settings
-from django_durable.engine import claims, liveness, registry, waits
+from django_durable.engine import claims, families, liveness, outcomes, registry, waits
 from django_durable.engine.checkpoints import (
     NewCheckpoint,
     Saved,
@@ -119,6 +119,8 @@ def _count_saved(step_name: str) -> int:
 def _move_back(alias: str, ahead: timedelta) -> None:
     delayed = Job.objects.using(alias).filter(state__in=DELAYED).exclude(due_at=FOREVER)
     delayed.update(due_at=F("due_at") - ahead)
+    bounded = Job.objects.using(alias).live().filter(deadline_at__isnull=False)
+    bounded.update(deadline_at=F("deadline_at") - ahead)
     waits = Checkpoint.objects.using(alias).filter(state="STARTED")
     waits.update(started_at=F("started_at") - ahead, next_attempt_at=F("next_attempt_at") - ahead)
 
@@ -141,6 +143,8 @@ def _claim_next(alias: str, worker_id: int) -> Job | None:
     connection = connections[alias]
     liveness.recover_jobs(connection, limit=1000)
     waits.promote_due(connection, limit=1000)
+    outcomes.fail_overdue(alias, limit=1000)
+    _cancel_children(connection)
     claimant = claims.Claimant(
         worker_id=worker_id,
         alias=alias,
@@ -151,6 +155,15 @@ def _claim_next(alias: str, worker_id: int) -> Job | None:
     queues = claims.find_ready_queues(connection)
     claimed = claims.claim_jobs(claimant, queues, limit=1) or claims.claim_suspect(claimant, queues)
     return claimed[0] if claimed else None
+
+
+def _cancel_children(connection: Any) -> None:
+    """What ends with its parent is cancelled, and what ends with that."""
+    while children := families.find_children_to_cancel(connection, limit=1000):
+        for child_id in children:
+            outcomes.cancel_jobs(connection.alias, [child_id])
+    if children is not None:
+        families.clear_cancels_children(connection, limit=1000)
 
 
 def _run(job: Job, alias: str, crash: CrashPoint) -> None:

@@ -10,6 +10,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Protocol
 
+from django.db import transaction
+
 
 @cache
 def load(name: str) -> str:
@@ -22,6 +24,18 @@ class Connection(Protocol):
     """A Django connection or a psycopg one: what the store needs of it."""
 
     def cursor(self) -> AbstractContextManager[Any]: ...
+
+
+def one_commit(connection: Any) -> AbstractContextManager[Any]:
+    """What runs inside is one commit; a part of the transaction that is open there, if one is.
+
+    On a Django connection of this thread, or on a psycopg one.
+    """
+    alias = getattr(connection, "alias", None)
+    if alias is None:
+        transacted: AbstractContextManager[Any] = connection.transaction()
+        return transacted
+    return transaction.atomic(using=alias, savepoint=False)
 
 
 def fetch_all(connection: Connection, statement: str, params: Mapping[str, Any]) -> list[Any]:

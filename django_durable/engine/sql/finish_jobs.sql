@@ -4,7 +4,7 @@
 --          (a retry, with its delay), WAITING (blocked, with its reason) or READY (handed back).
 -- Returns: a row for each outcome that counted: index (from 1), state, due_at. Missing: lease lost.
 -- Locks:   the job rows for no key update, by id.
--- Index:   durable_job_pkey, durable_checkpoint_pkey.
+-- Index:   durable_job_pkey, durable_checkpoint_pkey, job_live_children.
 with
 wanted as materialized (
     select * from unnest(
@@ -76,7 +76,18 @@ update durable_job as job set
     lost_count = case when held.state = 'READY' then job.lost_count else 0 end,
     wait_kind = case when held.state = 'WAITING' then 'blocked' end,
     wait_reason = case when held.state in ('WAITING', 'SCHEDULED') then held.reason end,
+    waiting_since = case when held.state = 'WAITING' then statement_timestamp() end,
     blocked_count = case when held.state = 'WAITING' then job.blocked_count + 1 else 0 end,
+    ends_as = case
+        when held.state not in ('SUCCESSFUL', 'FAILED', 'CANCELLED') then job.ends_as
+    end,
+    cancels_children = job.cancels_children or (
+        held.state in ('SUCCESSFUL', 'FAILED', 'CANCELLED') and exists (
+            select from durable_job as child
+            where child.parent_id = job.id and child.on_parent_end = 'cancel'
+                and child.finished_at is null
+        )
+    ),
     finished_at = case
         when held.state in ('SUCCESSFUL', 'FAILED', 'CANCELLED') then statement_timestamp()
     end

@@ -1,7 +1,8 @@
 -- Does:    deletes one chunk of jobs that finished long enough ago, with all that belongs to them.
 -- Takes:   state; retention: an interval since finished_at; limit.
--- Returns: nothing; the count says how many. Spared: a job whose idempotency key lives, and a job
---          whose parent may run again, which must then find it.
+-- Returns: nothing; the count says how many. Spared: a job whose idempotency key lives; one whose
+--          parent may run again, which must then find it; and one with live children, whose turns
+--          and ends are settled with it.
 -- Locks:   the job rows for update, skip locked; finished ones only.
 -- Index:   job_finished, idempotencykey_job, durable_job_pkey, durable_checkpoint_pkey.
 with
@@ -16,6 +17,10 @@ doomed as (
         and not exists (
             select from durable_job as parent
             where parent.id = job.parent_id and parent.state <> 'SUCCESSFUL'
+        )
+        and not exists (
+            select from durable_job as child
+            where child.parent_id = job.id and child.finished_at is null
         )
     order by job.finished_at
     limit %(limit)s

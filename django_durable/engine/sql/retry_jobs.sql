@@ -1,13 +1,27 @@
--- Does:    makes failed, cancelled and blocked jobs ready again, from the step that ended them.
+-- Does:    makes failed, cancelled and blocked jobs ready again, from the step that ended them. A
+--          child of a map that is not over takes its turn among its siblings.
 -- Takes:   ids, locked by this transaction already; rerun_interrupted: also forget interrupted
 --          at-most-once steps; allowed_steps: names that may run without a checkpoint; notify:
 --          whether to wake, but for quiet_queues.
--- Returns: a row for each job it applied to: id, and the number of queues woken.
+-- Returns: a row for each job it applied to: id, whether it had ended (rather than been blocked),
+--          parent_id, awaited_as, and the number of queues woken.
 -- Locks:   the job rows, held already; the checkpoints it removes.
 -- Index:   durable_job_pkey, durable_checkpoint_pkey.
 with
 fit as (
-    select id, state in ('FAILED', 'CANCELLED') as ended from durable_job
+    select
+        id, state in ('FAILED', 'CANCELLED') as ended,
+        state in ('FAILED', 'CANCELLED') and awaited_as is not null and origin <> awaited_as
+        and exists (
+            select from durable_job as parent
+            where parent.id = job.parent_id and parent.finished_at is null
+        )
+        and not exists (
+            select from durable_checkpoint as taken
+            where taken.job_id = job.parent_id and taken.identity = job.awaited_as
+                and taken.state in ('SUCCESSFUL', 'FAILED')
+        ) as held_back
+    from durable_job as job
     where id = any (%(ids)s::uuid[])
         and (
             state in ('FAILED', 'CANCELLED')
@@ -19,7 +33,8 @@ removed as (
     using fit
     where fit.ended and failed.job_id = fit.id
         and case
-            when failed.state = 'STARTED' or failed.error ->> 'interrupted' = 'yes'
+            when failed.error ->> 'interrupted' = 'yes'
+                or (failed.state = 'STARTED' and failed.kind = 'at_most_once')
                 then %(rerun_interrupted)s::boolean
             else failed.state = 'FAILED'
         end
@@ -32,23 +47,36 @@ removed as (
 ),
 changed as (
     update durable_job as job set
-        state = 'READY',
-        due_at = statement_timestamp(),
+        state = case when fit.held_back then 'WAITING' else 'READY' end,
+        due_at = case
+            when fit.held_back then timestamptz '9999-01-01 00:00+00'
+            else statement_timestamp()
+        end,
         attempt_base = case when fit.ended then job.attempt else job.attempt_base end,
         attempt = job.attempt + case when fit.ended then 1 else 0 end,
         lost_count = 0,
         blocked_count = 0,
         allowed_steps = job.allowed_steps || %(allowed_steps)s::text[],
-        cancel_requested_at = null,
+        cancel_requested_at = case when not fit.ended then job.cancel_requested_at end,
+        cancels_children = job.cancels_children and not fit.ended,
+        ends_as = case when not fit.ended then job.ends_as end,
+        -- one that is over would end the job again before it began
+        deadline_at = case
+            when not fit.ended or job.deadline_at > statement_timestamp() then job.deadline_at
+        end,
         finished_at = null,
-        wait_kind = null,
-        wait_reason = null
+        wait_kind = case when fit.held_back then 'limit' end,
+        wait_key = null,
+        wait_reason = case when fit.held_back then 'its turn among its siblings' end,
+        wait_deadline_at = null,
+        waiting_since = case when fit.held_back then statement_timestamp() end
     from fit
     where job.id = fit.id
-    returning job.id, job.queue_name
+    returning job.id, fit.ended, job.parent_id, job.awaited_as, job.queue_name, job.state
 ),
 woken as (
-    select pg_notify('durable', queue_name) from (select distinct queue_name from changed) as queue
+    select pg_notify('durable', queue_name)
+    from (select distinct queue_name from changed where state = 'READY') as queue
     where %(notify)s::boolean and queue_name <> all (%(quiet_queues)s::text[])
 )
-select id, (select count(*) from woken) from changed
+select id, ended, parent_id, awaited_as, (select count(*) from woken) from changed

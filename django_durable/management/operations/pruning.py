@@ -9,14 +9,15 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections
-from django.db.models import Exists, OuterRef, Q
-from django.db.models.functions import Coalesce
+from django.db.models import Exists, OuterRef, Q, Value
+from django.db.models.functions import Coalesce, Concat
 
 from django_durable.conf import get_settings
 from django_durable.engine import retention
 from django_durable.engine.clock import StatementTimestamp
 from django_durable.engine.maintenance import WORKER_RETENTION
-from django_durable.engine.states import FINISHED
+from django_durable.engine.states import FINISHED, CheckpointState, JobState
+from django_durable.engine.waits import event_key
 from django_durable.management.operations.operation import Operation, Options, positive
 from django_durable.management.operations.output import Output, count_of, span
 from django_durable.management.operations.reading import (
@@ -27,7 +28,7 @@ from django_durable.management.operations.reading import (
     database_now,
     jobs_alias,
 )
-from django_durable.models import IdempotencyKey, Job, Worker
+from django_durable.models import Checkpoint, Event, IdempotencyKey, Job, Worker
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -64,6 +65,7 @@ def kinds() -> Iterator[Kind]:
     """What there is to prune, as the settings say."""
     for state in FINISHED:
         yield _kind_of_jobs(state.value, get_settings().retention(state.value))
+    yield _kind_of_events(get_settings().retention("EVENT"))
     yield Kind(
         name="keys",
         noun="expired key",
@@ -96,15 +98,40 @@ def _kind_of_jobs(state: str, kept: timedelta | None) -> Kind:
     )
 
 
+def _kind_of_events(kept: timedelta | None) -> Kind:
+    length = "for ever" if kept is None else span(kept)
+    waiting = Checkpoint.objects.filter(
+        wait_key=Concat(Value(event_key("")), OuterRef("key")), state=CheckpointState.STARTED
+    )
+    return Kind(
+        name="events",
+        noun="broadcast event",
+        rule=f"A broadcast event is kept {length}: DURABLE['RETENTION']['EVENT'].",
+        old=None if kept is None else old_events(kept),
+        spared=Q(Exists(waiting)),
+        prune=lambda connection, limit: (
+            0 if kept is None else retention.prune_events(connection, kept, limit=limit)
+        ),
+    )
+
+
+def old_events(kept: timedelta) -> QuerySet[Event]:
+    events = Event.objects.using(jobs_alias())
+    long_ago = StatementTimestamp() - kept
+    is_old = Q(emitted_at__isnull=True) | Q(emitted_at__lt=long_ago)
+    return events.filter(is_old, created_at__lt=long_ago)
+
+
 def old_jobs(state: str, kept: timedelta) -> JobQuerySet:
     return all_jobs().filter(state=state, finished_at__lt=StatementTimestamp() - kept)
 
 
 def spared_jobs() -> Q:
-    """Old jobs that stay: whose idempotency key lives, or whose parent may have to find them."""
+    """Old jobs that stay: whose key lives, whose parent may have to find them, or whose child."""
     keys = IdempotencyKey.objects.filter(job_id=OuterRef("pk"), expires_at__gt=StatementTimestamp())
-    parents = Job.objects.filter(pk=OuterRef("parent_id"), finished_at__isnull=True)
-    return Q(Exists(keys)) | Q(Exists(parents))
+    parents = Job.objects.filter(pk=OuterRef("parent_id")).exclude(state=JobState.SUCCESSFUL)
+    children = Job.objects.live().filter(parent_id=OuterRef("pk"))
+    return Q(Exists(keys)) | Q(Exists(parents)) | Q(Exists(children))
 
 
 def expired_keys() -> QuerySet[IdempotencyKey]:
