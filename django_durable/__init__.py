@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from django_durable.jobs import aenqueue_many as aenqueue_many
     from django_durable.jobs import aget_job as aget_job
     from django_durable.jobs import aretry_job as aretry_job
+    from django_durable.jobs import awake_job as awake_job
     from django_durable.jobs import cancel_job as cancel_job
     from django_durable.jobs import current_job as current_job
     from django_durable.jobs import enqueue as enqueue
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from django_durable.jobs import get_job as get_job
     from django_durable.jobs import once as once
     from django_durable.jobs import retry_job as retry_job
+    from django_durable.jobs import wake_job as wake_job
     from django_durable.retry import RetryAfter as RetryAfter
     from django_durable.retry import RetryPolicy as RetryPolicy
     from django_durable.steps import current_step as current_step
@@ -67,6 +69,8 @@ _HOMES = {
     "aenqueue_many": "jobs",
     "aget_job": "jobs",
     "acancel_job": "jobs",
+    "awake_job": "jobs",
+    "wake_job": "jobs",
     "aretry_job": "jobs",
     "cancel_job": "jobs",
     "current_job": "jobs",

@@ -12,7 +12,7 @@ from asgiref.sync import sync_to_async
 from django.db import connections, transaction
 
 from django_durable.conf import get_settings
-from django_durable.engine import enqueueing, instances, intake, outcomes
+from django_durable.engine import enqueueing, families, instances, intake, outcomes, waits
 from django_durable.engine.options import check_key, check_retention
 from django_durable.engine.run import current_run
 from django_durable.exceptions import (
@@ -129,6 +129,33 @@ def retry_job(
 
 async def aretry_job(job: Job | UUID | str, **options: Any) -> Job:
     return await sync_to_async(retry_job, thread_sensitive=True)(job, **options)
+
+
+def wake_job(job: Job | UUID | str) -> Job:
+    """Let a sleeping or scheduled job go on at once, and return its row afterwards.
+
+    Its sleep is over then, on every replay. A job that waits for something else is not woken so.
+
+    Raises: JobNotFoundError; JobStateError if it neither sleeps nor is scheduled.
+    """
+    job_id = intake.id_of(job)
+    with transaction.atomic(using=_alias()):
+        families.lock_jobs(connections[_alias()], [job_id])
+        woken = waits.end_timers(connections[_alias()], job_id)
+    found = get_job(job_id)
+    if not woken:
+        raise JobStateError(
+            job_id=found.pk,
+            task_path=found.task_path,
+            verb="woken",
+            state=found.state,
+            cure="Only sleeping and scheduled jobs are; an event is sent by send_event().",
+        )
+    return found
+
+
+async def awake_job(job: Job | UUID | str) -> Job:
+    return await sync_to_async(wake_job, thread_sensitive=True)(job)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext, ngettext
 
 from django_durable.engine.instances import storable
+from django_durable.engine.states import FOREVER
 
 LONGEST_TEXT = 20_000
 """Characters of one value or traceback on a page."""
@@ -77,7 +78,8 @@ def moment(value: datetime, now: datetime) -> SafeString:
 def times(row: Any, labels: Mapping[str, object]) -> SafeString:
     """A table of the times of a row, by column, without those that have not come."""
     found = [(label, getattr(row, column)) for column, label in labels.items()]
-    lines = [(label, moment(value, row.now)) for label, value in found if value is not None]
+    shown = [pair for pair in found if pair[1] not in (None, FOREVER)]
+    lines = [(label, moment(value, row.now)) for label, value in shown]
     body = format_html_join("", "<tr><th>{}</th><td>{}</td></tr>", lines)
     return format_html('<table class="durable-times">{}</table>', body)
 

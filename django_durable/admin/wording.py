@@ -29,7 +29,7 @@ def note(job: Any) -> str:
     if job.state in FINISHED:
         failed = job.state != JobState.SUCCESSFUL and job.error_head is not None
         return one_line(short_summary_of_head(job.error_head), LONGEST_NOTE) if failed else EMPTY
-    parts = [job.wait_reason, job.wait_key]
+    parts = [job.wait_reason or job.wait_kind]
     if job.state == JobState.SCHEDULED:
         parts.insert(0, gettext("due %(distance)s") % {"distance": distance(job.due_at, job.now)})
     if is_unknown(job):
@@ -88,9 +88,10 @@ def _waiting(job: Any) -> str:
             "Blocked: its checkpoints and its code tell different stories. %(reason)s Workers look "
             "again when their code changes, and at %(when)s."
         ) % {"reason": _sentence(job.wait_reason), "when": clock_time(job.due_at)}
-    what = ": ".join(part for part in (job.wait_kind, job.wait_key) if part)
-    waits = gettext("Waits for %(what)s.") % {"what": what}
-    text = f"{waits} {_sentence(job.wait_reason)}".strip()
+    text = _sentence(job.wait_reason or gettext("waits for %(what)s") % {"what": job.wait_kind})
+    if job.waiting_since is not None:
+        since = gettext("Since %(when)s.") % {"when": clock_time(job.waiting_since)}
+        text = f"{text} {since}"
     if job.wait_deadline_at is None:
         return text
     until = gettext("At the latest until %(when)s.") % {"when": clock_time(job.wait_deadline_at)}

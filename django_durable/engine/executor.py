@@ -33,6 +33,7 @@ from django_durable.engine.atomic import (
 )
 from django_durable.engine.faults import DATABASE_ERRORS
 from django_durable.engine.outcomes import Outcome, Written, finish_jobs, has_succeeded
+from django_durable.engine.replay import RETRYING
 from django_durable.engine.run import (
     Ending,
     Run,
@@ -42,6 +43,7 @@ from django_durable.engine.run import (
     reset_run,
     set_run,
 )
+from django_durable.engine.waits import describe_waits
 from django_durable.exceptions import (
     DeadlineExceededError,
     EnqueueError,
@@ -342,7 +344,9 @@ def log_conclusion(
 ) -> None:
     fields = log_fields(job)
     reason = getattr(decided, "reason", None) or ""
-    if state is JobState.FAILED:
+    if isinstance(decided, Ending) and decided.stop is Stop.WAIT:
+        log_suspension(job, decided)
+    elif state is JobState.FAILED:
         logger.error("Job %s failed: %s", job.id, job.task_path, exc_info=error, extra=fields)
     elif state in FINISHED:
         logger.info("Job %s is %s: %s", job.id, state.lower(), job.task_path, extra=fields)
@@ -351,6 +355,14 @@ def log_conclusion(
             "Job %s is %s until %s: %s: %s",
             job.id, state.lower(), job.due_at, job.task_path, reason, extra=fields,
         )  # fmt: skip
+
+
+def log_suspension(job: Job, ending: Ending) -> None:
+    """Waiting is ordinary; a step that is tried again is worth a look."""
+    is_retry = any(wait.checkpoint.state == RETRYING for wait in ending.waits)
+    reason = describe_waits(ending.waits)["reason"]
+    level = logging.WARNING if is_retry else logging.INFO
+    logger.log(level, "Job %s: %s: %s", job.id, job.task_path, reason, extra=log_fields(job))
 
 
 def log_fields(job: Job) -> dict[str, Any]:

@@ -48,7 +48,11 @@ class StandingTests:
             ("WAITING", {}, "Blocked: its checkpoints and its code tell different stories."),
             ("WAITING", {}, "Replay mismatch: expected a; found b."),
             ("WAITING", {"wait_reason": None}, "tell different stories. Workers look again"),
-            ("WAITING", {"wait_kind": "event", "wait_key": "paid"}, "Waits for event: paid."),
+            (
+                "WAITING",
+                {"wait_kind": "event", "wait_reason": "waits for event paid"},
+                "Waits for event paid.",
+            ),
             ("RUNNING", {}, "Runs since 20"),
             ("RUNNING", {"claimed_at": None}, "running Runs. "),
             ("RUNNING", {"cancel_requested_at": "now"}, "Cancelling was asked for at 20"),

@@ -15,7 +15,7 @@ from django.test import TestCase, override_settings
 
 from django_durable.management import operations
 from django_durable.management.commands.durable import OPERATIONS
-from tests.management.console import copies, declared_task, document, refused, typed
+from tests.management.console import LEASE, copies, declared_task, document, refused, typed
 
 ARGUMENTS = {
     "status": [],
@@ -24,6 +24,9 @@ ARGUMENTS = {
     "explain": ["JOB"],
     "retry": ["--all", "--yes"],
     "cancel": ["--all", "--yes"],
+    "send": ["JOB", "approved"],
+    "emit": ["rates"],
+    "wake": ["SCHEDULED"],
     "prune": [],
     "doctor": [],
 }
@@ -36,7 +39,9 @@ class OperationTests(TestCase):
     def test_each_answers_with_one_document(self) -> None:
         for name, arguments in ARGUMENTS.items():
             job = declared_task().using(queue_name="q").enqueue()
-            typed_ones = [str(job.pk) if text == "JOB" else text for text in arguments]
+            later = declared_task().using(delay=LEASE).enqueue()
+            ids = {"JOB": str(job.pk), "SCHEDULED": str(later.pk)}
+            typed_ones = [ids.get(text, text) for text in arguments]
             if name == "doctor":
                 typed("cancel", "--all", "--yes")
 

@@ -61,9 +61,9 @@ class DueTests(TestCase):
 
     def test_a_wait_says_for_what(self) -> None:
         job = declared_task().using(delay=HOUR).enqueue()
-        rewritten_job(job, state="WAITING", wait_kind="approval", wait_reason="the boss")
+        rewritten_job(job, state="WAITING", wait_kind="approval", wait_reason="waits for the boss")
 
-        assert "It waits for approval: the boss." in finding(job, "not-due")
+        assert "It waits for the boss." in finding(job, "waiting")
 
     def test_a_job_that_nobody_promotes_is_overdue(self) -> None:
         live_worker()

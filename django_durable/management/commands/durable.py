@@ -20,6 +20,7 @@ from django_durable.management.operations import (
     listing,
     pruning,
     status,
+    telling,
 )
 from django_durable.management.operations.operation import Operation
 from django_durable.management.operations.output import Output
@@ -33,6 +34,7 @@ OPERATIONS: dict[str, Operation] = {
         details.OPERATION,
         explaining.OPERATION,
         *changing.OPERATIONS,
+        *telling.OPERATIONS,
         pruning.OPERATION,
         diagnosis.OPERATION,
     )

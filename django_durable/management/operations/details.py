@@ -12,12 +12,19 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import CommandError
 
 from django_durable.engine.instances import TaskError
-from django_durable.engine.states import CheckpointState
+from django_durable.engine.states import FOREVER, CheckpointState
 from django_durable.exceptions import JobNotFoundError
 from django_durable.jobs import get_job
 from django_durable.management.operations.listing import JobSummary, say_jobs, summary_of
 from django_durable.management.operations.operation import Operation, Options
-from django_durable.management.operations.output import Output, age, moment, shortened, span
+from django_durable.management.operations.output import (
+    Output,
+    age,
+    moment,
+    shortened,
+    span,
+    wait_in_words,
+)
 from django_durable.management.operations.reading import (
     all_jobs,
     database_now,
@@ -85,7 +92,9 @@ def _decoded(name: str, value: Any) -> Any:
     return json.loads(value) if name in _JSON_COLUMNS and value is not None else value
 
 
-_JSON_COLUMNS = frozenset({"arguments", "return_value", "value", "error"})
+_JSON_COLUMNS = frozenset(
+    {"arguments", "return_value", "value", "error", "compensation", "context"}
+)
 
 
 def run(output: Output, options: Options) -> None:
@@ -94,7 +103,7 @@ def run(output: Output, options: Options) -> None:
     if output.as_json:
         output.document(details)
         return
-    _say_facts(output, details)
+    _say_facts(output, job, details)
     _say_call(output, job, details)
     _say_attempts(output, details)
     _say_checkpoints(output, details)
@@ -106,7 +115,7 @@ def run(output: Output, options: Options) -> None:
             output.line(f"And more than these {MOST_CHILDREN}.")
 
 
-def _say_facts(output: Output, details: Details) -> None:
+def _say_facts(output: Output, row: Job, details: Details) -> None:
     job, now = details.job, details.now
     took = job["finished_at"] and job["started_at"] and job["finished_at"] - job["started_at"]
     output.fields(
@@ -114,7 +123,7 @@ def _say_facts(output: Output, details: Details) -> None:
             ("job", job["id"]),
             ("task", job["task_path"]),
             ("state", job["state"]),
-            ("waits for", job["wait_reason"] or job["wait_kind"]),
+            ("waits", wait_in_words(row, now)),
             ("queue", job["queue_name"]),
             ("priority", job["priority"]),
             ("attempt", job["attempt"]),
@@ -122,7 +131,7 @@ def _say_facts(output: Output, details: Details) -> None:
             ("worker", job["worker_id"]),
             ("enqueued", moment(job["enqueued_at"], now)),
             ("not before", moment(job["run_after"], now)),
-            ("due", moment(job["due_at"], now)),
+            ("due", moment(job["due_at"], now) if job["due_at"] != FOREVER else None),
             ("started", moment(job["started_at"], now)),
             ("claimed", moment(job["claimed_at"], now)),
             ("cancel asked", moment(job["cancel_requested_at"], now)),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django_durable.engine import registry
-from django_durable.engine.states import DELAYED, FINISHED, JobState
+from django_durable.engine.states import DELAYED, FINISHED, FOREVER, JobState
 from django_durable.management.operations.operation import (
     Operation,
     Options,
@@ -65,6 +65,8 @@ def summary_of(job: Job) -> JobSummary:
 
 def note_on(job: JobSummary, now: datetime) -> str:
     """Why the job is where it is, in a line."""
+    if job.due_at == FOREVER:
+        return shortened(job.wait_reason or "")
     if job.state in DELAYED:
         return shortened(f"due {age(job.due_at, now)}. {job.wait_reason or ''}")
     if job.state == JobState.RUNNING:

@@ -15,10 +15,16 @@ from django_durable.engine.claims import SUSPECT_FROM
 from django_durable.engine.faults import DATABASE_ERRORS, sqlstate
 from django_durable.engine.replay import base_name
 from django_durable.engine.sql import fetch_one, load
-from django_durable.engine.states import BLOCKED, DELAYED, CheckpointState
+from django_durable.engine.states import BLOCKED, DELAYED, CheckpointState, JobState
 from django_durable.exceptions import DuplicateTaskPathError, UnknownTaskError
 from django_durable.management.operations.finding import Finding
-from django_durable.management.operations.output import age, count_of, moment, span
+from django_durable.management.operations.output import (
+    age,
+    count_of,
+    moment,
+    span,
+    wait_in_words,
+)
 from django_durable.management.operations.reading import (
     MOST,
     SILENT,
@@ -58,16 +64,47 @@ class Situation:
 
 def not_due(situation: Situation) -> Iterator[Finding]:
     job, now = situation.job, situation.now
-    if job.state not in DELAYED or job.wait_kind == BLOCKED or job.due_at <= now:
+    if job.state != JobState.SCHEDULED or job.due_at <= now:
         return
     why = f"It waits: {job.wait_reason}." if job.wait_reason else "That is what its caller asked."
-    if job.wait_kind:
-        why = f"It waits for {job.wait_kind}: {job.wait_reason or job.wait_key or 'a time'}."
     yield Finding(
         code="not-due",
         says=f"It is not due before {moment(job.due_at, now)}. {why}",
-        cure="wait; or cancel it and enqueue it without a delay.",
+        cure=f"wait; or let it go on at once: manage.py durable wake {job.pk}",
     )
+
+
+def waiting(situation: Situation) -> Iterator[Finding]:
+    """What the job waits for, each thing with what would bring it."""
+    job, now = situation.job, situation.now
+    if job.state != JobState.WAITING or job.wait_kind == BLOCKED or job.due_at <= now:
+        return
+    rows = Checkpoint.objects.using(jobs_alias()).filter(
+        job_id=job.pk, state=CheckpointState.STARTED
+    )
+    cures = [_CURES[row.kind](job, row) for row in rows.order_by("seq") if row.kind in _CURES]
+    yield Finding(
+        code="waiting",
+        says=f"It {wait_in_words(job, now)}.",
+        cure="; or ".join(dict.fromkeys(cures)) or "wait: a sibling's end makes room for it.",
+    )
+
+
+def _cure_of_event(job: Job, row: Checkpoint) -> str:
+    kind, _, rest = (row.wait_key or "").partition("/")
+    if kind == "message":
+        return f"send it: manage.py durable send {job.pk} {rest.partition('/')[2]}"
+    return f"emit it: manage.py durable emit {rest}"
+
+
+_CURES: dict[str, Callable[[Job, Checkpoint], str]] = {
+    "sleep": lambda job, row: f"wait; or end its sleep: manage.py durable wake {job.pk}",
+    "event": _cure_of_event,
+    "child": lambda job, row: "look at its children: their end wakes it",
+    "map": lambda job, row: "look at its children: their end wakes it",
+    "approval": lambda job, row: "answer it, in the admin or on the page of approvals",
+    "condition": lambda job, row: "wait: it looks again by itself",
+}
 
 
 def retrying_step(situation: Situation) -> Iterator[Finding]:
@@ -285,6 +322,7 @@ def jobs_ahead(job: Job) -> Bounded:
 
 OBSTACLES: Sequence[Callable[[Situation], Iterator[Finding]]] = (
     not_due,
+    waiting,
     retrying_step,
     overdue,
     blocked,

@@ -157,3 +157,13 @@ def moment(when: datetime | None, now: datetime) -> str:
 def count_of(number: object, noun: str) -> str:
     """``1 job``, ``3 jobs``, ``10000+ jobs``."""
     return f"{number} {noun}" if str(number) == "1" else f"{number} {noun}s"
+
+
+def wait_in_words(job: Any, now: datetime) -> str:
+    """What a job waits for, since when, and until when at the latest; empty if it does not."""
+    parts = [job.wait_reason or job.wait_kind or ""]
+    if job.waiting_since is not None:
+        parts[0] += f" since {moment(job.waiting_since, now)}"
+    if job.wait_deadline_at is not None:
+        parts.append(f"times out {moment(job.wait_deadline_at, now)}")
+    return ", ".join(part for part in parts if part)
