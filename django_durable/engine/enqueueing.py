@@ -74,7 +74,7 @@ def uuid7(*, after: UUID | None = None) -> UUID:
     return UUID(int=milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | chance)
 
 
-def as_child(parent: Any, new: NewJob, *, origin: str) -> NewJob:
+def as_child(parent: Any, new: NewJob) -> NewJob:
     """The row of a job enqueued by ``parent``, a row too: below it, with no later deadline.
 
     Its id is greater than the parent's, whose row is locked before. Raises: ChildDepthError.
@@ -85,7 +85,6 @@ def as_child(parent: Any, new: NewJob, *, origin: str) -> NewJob:
     return replace(
         new,
         id=new.id if new.id > parent.id else uuid7(after=parent.id),
-        origin=origin,
         depth=parent.depth + 1,
         deadline_at=min(deadlines, default=None),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -243,12 +243,12 @@ def submit_children(run: Run, requests: Sequence[NewJob]) -> list[Job]:
 
 def insert_child(run: Run, new: NewJob) -> Job:
     """Insert a child under its origin; the row that an earlier run inserted, if there is one."""
-    return _insert_children(run, None, _parent_of(run), [new])[0]
+    return _insert_children(run, None, _parent_of(run), [as_child(run.job, new)])[0]
 
 
 def insert_children(run: Run, rows: Sequence[NewJob]) -> None:
     """Insert children under their origins. Those that exist stay; a lost lease inserts none."""
-    _insert(run.alias, rows, _parent_of(run))
+    _insert(run.alias, [as_child(run.job, new) for new in rows], _parent_of(run))
 
 
 def _parent_of(run: Run) -> Parent:
@@ -265,7 +265,7 @@ def _with_origin(run: Run, step: ActiveStep | None, new: NewJob) -> tuple[Parent
     fenced_later = run.in_task_transaction or (step is not None and step.kind == "atomic")
     token = None if fenced_later else run.job.lease_token
     parent = Parent(job_id=run.job.id, lease_token=token)
-    return parent, as_child(run.job, new, origin=origin)
+    return parent, replace(as_child(run.job, new), origin=origin)
 
 
 def _insert_children(
