@@ -5,14 +5,17 @@ parent and origin, unique together, so that a replay meets the same row; the par
 checked and held in the same statement.
 """
 
+import os
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from django_durable.engine.preparing import note_server, prepared
 from django_durable.engine.sql import Connection, array, execute, fetch_all, fetch_one, load
+from django_durable.exceptions import ChildDepthError
 
 INSERT_JOB = load("insert_job")
 INSERT_JOBS = load("insert_jobs")
@@ -51,6 +54,40 @@ class NewJob:
 
     def parameters(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in NewJob.__slots__}
+
+
+DEEPEST = 100
+"""How many jobs may stand above one, each enqueued by the next."""
+
+
+def uuid7(*, after: UUID | None = None) -> UUID:
+    """A UUID of version 7 (RFC 9562): milliseconds, then a finer fraction, then chance.
+
+    ``after``: greater than this one, even if another machine's clock made it and is ahead.
+    """
+    nanoseconds = time.time_ns()
+    milliseconds, rest = divmod(nanoseconds, 1_000_000)
+    fraction = rest * 4096 // 1_000_000
+    if after is not None and milliseconds <= (earlier := after.int >> 80):
+        milliseconds = earlier + 1
+    chance = int.from_bytes(os.urandom(8)) & ((1 << 62) - 1)
+    return UUID(int=milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | chance)
+
+
+def as_child(parent: Any, new: NewJob) -> NewJob:
+    """The row of a job enqueued by ``parent``, a row too: below it, with no later deadline.
+
+    Its id is greater than the parent's, whose row is locked before. Raises: ChildDepthError.
+    """
+    if parent.depth >= DEEPEST:
+        raise ChildDepthError(job_id=parent.id, task_path=parent.task_path, depth=parent.depth)
+    deadlines = [time for time in (parent.deadline_at, new.deadline_at) if time is not None]
+    return replace(
+        new,
+        id=new.id if new.id > parent.id else uuid7(after=parent.id),
+        depth=parent.depth + 1,
+        deadline_at=min(deadlines, default=None),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

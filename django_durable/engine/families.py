@@ -55,7 +55,7 @@ def settle_parents(connection: Connection, children: Iterable[Family]) -> None:
 
 
 def find_unjoined_children(connection: Connection, parent_ids: Sequence[UUID]) -> list[UUID]:
-    """Ended children, but for successful ones, whose outcome these parents have not taken."""
+    """Ended children, but for successful ones, whose end these parents have not recorded."""
     rows = fetch_all(connection, FIND_UNJOINED_CHILDREN, {"parent_ids": parent_ids})
     return [row[0] for row in rows]
 

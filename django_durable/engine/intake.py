@@ -6,8 +6,6 @@ row carries the parent and the identity of the call, and a replay gets the first
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,7 +17,14 @@ from django.db import connections, transaction
 
 from django_durable.conf import get_settings
 from django_durable.engine import enqueueing, instances, registry
-from django_durable.engine.enqueueing import Inserted, NewJob, NewKey, Parent
+from django_durable.engine.enqueueing import (
+    Inserted,
+    NewJob,
+    NewKey,
+    Parent,
+    as_child,
+    uuid7,
+)
 from django_durable.engine.replay import ReplayMismatch
 from django_durable.engine.rows import jobs as job_rows
 from django_durable.engine.rows import stored_job
@@ -35,7 +40,6 @@ from django_durable.engine.run import (
 )
 from django_durable.exceptions import (
     BulkItemError,
-    ChildDepthError,
     EnqueueError,
     IdempotencyConflictError,
     InvalidOptionError,
@@ -54,24 +58,6 @@ class Request:
     task: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-
-
-DEEPEST = 100
-"""How many jobs may stand above one, each enqueued by the next."""
-
-
-def uuid7(*, after: UUID | None = None) -> UUID:
-    """A UUID of version 7 (RFC 9562): milliseconds, then a finer fraction, then chance.
-
-    ``after``: greater than this one, even if another machine's clock made it and is ahead.
-    """
-    nanoseconds = time.time_ns()
-    milliseconds, rest = divmod(nanoseconds, 1_000_000)
-    fraction = rest * 4096 // 1_000_000
-    if after is not None and milliseconds <= (earlier := after.int >> 80):
-        milliseconds = earlier + 1
-    chance = int.from_bytes(os.urandom(8)) & ((1 << 62) - 1)
-    return UUID(int=milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | chance)
 
 
 def submit(request: Request) -> Job:
@@ -257,12 +243,12 @@ def submit_children(run: Run, requests: Sequence[NewJob]) -> list[Job]:
 
 def insert_child(run: Run, new: NewJob) -> Job:
     """Insert a child under its origin; the row that an earlier run inserted, if there is one."""
-    return _insert_children(run, None, _parent_of(run), [new])[0]
+    return _insert_children(run, None, _parent_of(run), [as_child(run.job, new)])[0]
 
 
 def insert_children(run: Run, rows: Sequence[NewJob]) -> None:
     """Insert children under their origins. Those that exist stay; a lost lease inserts none."""
-    _insert(run.alias, rows, _parent_of(run))
+    _insert(run.alias, [as_child(run.job, new) for new in rows], _parent_of(run))
 
 
 def _parent_of(run: Run) -> Parent:
@@ -279,24 +265,7 @@ def _with_origin(run: Run, step: ActiveStep | None, new: NewJob) -> tuple[Parent
     fenced_later = run.in_task_transaction or (step is not None and step.kind == "atomic")
     token = None if fenced_later else run.job.lease_token
     parent = Parent(job_id=run.job.id, lease_token=token)
-    return parent, as_child(run.job, new, origin=origin)
-
-
-def as_child(parent: Job, new: NewJob, *, origin: str) -> NewJob:
-    """The row of a job that ``parent`` enqueues: below it, and with its deadline or an earlier one.
-
-    Its id is greater than the parent's, whose row is locked before. Raises: ChildDepthError.
-    """
-    if parent.depth >= DEEPEST:
-        raise ChildDepthError(job_id=parent.id, task_path=parent.task_path, depth=parent.depth)
-    deadlines = [time for time in (parent.deadline_at, new.deadline_at) if time is not None]
-    return replace(
-        new,
-        id=new.id if new.id > parent.id else uuid7(after=parent.id),
-        origin=origin,
-        depth=parent.depth + 1,
-        deadline_at=min(deadlines, default=None),
-    )
+    return parent, replace(as_child(run.job, new), origin=origin)
 
 
 def _insert_children(

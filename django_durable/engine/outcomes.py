@@ -144,7 +144,7 @@ def retry_jobs(
 ) -> list[Changed]:
     """Make failed, cancelled and blocked jobs ready again, each from the step that ended it.
 
-    With them their failed and cancelled children whose outcome they have not taken, and theirs, in
+    With them their failed and cancelled children whose end they have not recorded, and theirs, in
     the same transaction: locked level by level, since a child's id is greater than its parent's.
     """
     options = {

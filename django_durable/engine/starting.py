@@ -238,9 +238,12 @@ def _look_at_map(point: Point, rule: MapRule) -> Recorded | None:
 
 
 def _cancel_rest(run: Run, identity: str) -> None:
-    """Whatever the map does not need any more is cancelled, before its end is recorded."""
+    """Whatever the map does not need any more is cancelled, before its end is recorded.
+
+    The last ones first: they are held back, and must not take the places of the others.
+    """
     live = job_rows(run.alias).live().filter(parent_id=run.job.id, awaited_as=identity)
-    ids = run.repeat(lambda: list(live.order_by("pk").values_list("pk", flat=True)))
+    ids = run.repeat(lambda: list(live.order_by("-pk").values_list("pk", flat=True)))
     for start_at in range(0, len(ids), CHUNK):
         chunk = ids[start_at : start_at + CHUNK]
         run.repeat(lambda chunk=chunk: outcomes.cancel_jobs(run.alias, chunk))  # type: ignore[misc]  # bound now

@@ -22,6 +22,7 @@ from django.db import connections, transaction
 
 from django_durable.engine.atomic import Adopted, LeaseLost, save_in_transaction
 from django_durable.engine.checkpoints import NewCheckpoint
+from django_durable.engine.families import settle_parents
 from django_durable.engine.faults import (
     DATABASE_ERRORS,
     is_connection_error,
@@ -298,7 +299,12 @@ def suspend(run: Run, ending: Ending) -> Suspended | None:
 def _suspend_and_look(connection: Any, waits: tuple[Wait, ...]) -> Suspended | None:
     lock_waits(connection, waits)
     suspended = suspend_job(connection, waits)
-    if suspended is None or suspended.state != "WAITING" or not has_come(connection, waits):
+    if suspended is None or suspended.state != "WAITING":
+        return suspended
+    if not has_come(connection, waits):
+        # children that a retry of this job holds back go on by the map's rule from here
+        maps = [wait for wait in waits if wait.checkpoint.kind == "map"]
+        settle_parents(connection, [(one.checkpoint.job_id, one.awaited_as) for one in maps])
         return suspended
     wake_jobs(connection, [waits[0].checkpoint.job_id])
     return Suspended(cancelled=False, state="READY", due_at=suspended.due_at)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from django_durable import current_step, enqueue, enqueue_many, step, task
-from django_durable.engine.intake import uuid7
+from django_durable.engine.enqueueing import uuid7
 from django_durable.models import Job
 from tests.builders import (
     HOUR,

@@ -12,6 +12,7 @@ from django_durable.engine import (
     checkpoints,
     claims,
     enqueueing,
+    families,
     liveness,
     outcomes,
     retention,
@@ -90,11 +91,11 @@ BATCHES: dict[str, tuple[Callable[[list[Job]], Any], Switch]] = {
     ),
     "cancels": (
         cancel_all,
-        replaced(outcomes, "LOCK_JOBS", "order by id", "order by id desc"),
+        replaced(families, "LOCK_JOBS", "order by id", "order by id desc"),
     ),
     "retries": (
         retry_all,
-        replaced(outcomes, "LOCK_JOBS", "order by id", "order by id desc"),
+        replaced(families, "LOCK_JOBS", "order by id", "order by id desc"),
     ),
     "releases": (
         release_all,

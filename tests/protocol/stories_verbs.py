@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from django.db import connection
 
-from django_durable.engine import outcomes, retention, waits
+from django_durable.engine import families, outcomes, retention, waits
 from django_durable.engine.clock import StatementTimestamp
 from django_durable.engine.states import JobState
 from django_durable.models import Job
@@ -40,7 +40,9 @@ def cancel_decides_under_one_lock(stage: Stage) -> None:
     operator.is_stopped_in(cancelling)
     worker.commit()
 
-    (answer,) = cancelling.result(PATIENCE)
+    failure = failure_of(cancelling)
+    assert failure is None, f"met {failure!r}, of a job it had not locked"
+    (answer,) = cancelling.result()
     told = (answer.before, answer.changed)
     assert told == ("SUCCESSFUL", False), f"told {told} of a job it had not locked"
     assert state_of(job) == "SUCCESSFUL"
@@ -180,7 +182,7 @@ def only_jobs_of_the_state_are_pruned(stage: Stage) -> None:
 # --- switched off
 
 DECIDE_IN_ONE_STATEMENT = both(
-    replaced(outcomes, "LOCK_JOBS", "for no key update", ""),
+    replaced(families, "LOCK_JOBS", "for no key update", ""),
     patched(
         outcomes,
         "CANCEL_JOBS",
@@ -197,22 +199,17 @@ DECIDE_IN_ONE_STATEMENT = both(
             finished_at = case when held.state <> 'RUNNING' then statement_timestamp() end
         from held
         where job.id = held.id and held.state not in ('SUCCESSFUL', 'FAILED', 'CANCELLED')
-        returning job.id
+        returning job.id, job.state, job.parent_id, job.awaited_as
         """,
     ),
 )
 CANCEL_AT_ONCE = both(
+    replaced(outcomes, "CANCEL_JOBS", "when state = 'RUNNING' or (", "when ("),
     replaced(
         outcomes,
         "CANCEL_JOBS",
-        "state = case when state = 'RUNNING' then 'RUNNING' else 'CANCELLED' end",
-        "state = 'CANCELLED', worker_id = null",
-    ),
-    replaced(
-        outcomes,
-        "CANCEL_JOBS",
-        "case when state <> 'RUNNING' then statement_timestamp() end",
-        "statement_timestamp()",
+        "state = decided.state,",
+        "state = decided.state, worker_id = null,",
     ),
 )
 SUSPEND_UNSEEING = replaced(
@@ -223,7 +220,7 @@ RULES = [
     Rule(
         name="cancel one lock",
         story=cancel_decides_under_one_lock,
-        off={"unlocked": replaced(outcomes, "LOCK_JOBS", "for no key update", "")},
+        off={"unlocked": replaced(families, "LOCK_JOBS", "for no key update", "")},
         symptom="of a job it had not locked",
     ),
     Rule(

@@ -20,8 +20,8 @@ from django_durable.engine import (
 )
 from django_durable.engine.checkpoints import NewCheckpoint, Saved, load_checkpoints
 from django_durable.engine.clock import StatementTimestamp
+from django_durable.engine.enqueueing import uuid7
 from django_durable.engine.executor import execute
-from django_durable.engine.intake import uuid7
 from django_durable.engine.outcomes import Changed, Outcome, Written
 from django_durable.engine.replay import History
 from django_durable.engine.run import Ending, Run, Stop, Writer, current_run
