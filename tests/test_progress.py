@@ -22,6 +22,7 @@ from django_durable import (
     get_values,
     set_progress,
     set_value,
+    sleep,
     step,
     task,
 )
@@ -400,6 +401,25 @@ class ReplayTests:
         resumed_job(job)
 
         assert written == [1, 2, 3, 4, 5]
+
+    def test_a_wait_is_passed_with_what_was_told_before_it(
+        self, written: list[int], clock: list[float], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reporting, "SHORTEST_INTERVAL", 0.2)
+
+        @task(path="importing")
+        def import_lines() -> None:
+            set_progress(1)
+            set_progress(2)
+            sleep(HOUR)
+            set_progress(3)
+
+        job = ended_job(import_lines)
+        assert (job.state, done_of(job)) == ("WAITING", 2)
+
+        resumed_job(job, ahead=HOUR)
+
+        assert written == [1, 2, 3]
 
     def test_a_process_that_died_writes_nothing_more(self, clock: list[float]) -> None:
         @task(path="importing")
