@@ -37,6 +37,15 @@ if TYPE_CHECKING:
     from django_durable.jobs import once as once
     from django_durable.jobs import retry_job as retry_job
     from django_durable.jobs import wake_job as wake_job
+    from django_durable.progress import JobProgress as JobProgress
+    from django_durable.progress import aget_progress as aget_progress
+    from django_durable.progress import aget_values as aget_values
+    from django_durable.progress import aset_progress as aset_progress
+    from django_durable.progress import aset_value as aset_value
+    from django_durable.progress import get_progress as get_progress
+    from django_durable.progress import get_values as get_values
+    from django_durable.progress import set_progress as set_progress
+    from django_durable.progress import set_value as set_value
     from django_durable.retry import RetryAfter as RetryAfter
     from django_durable.retry import RetryPolicy as RetryPolicy
     from django_durable.steps import current_step as current_step
@@ -99,6 +108,15 @@ _HOMES = {
     "sleep_until": "waiting",
     "wait_for_event": "waiting",
     "wait_until": "waiting",
+    "JobProgress": "progress",
+    "aget_progress": "progress",
+    "aget_values": "progress",
+    "aset_progress": "progress",
+    "aset_value": "progress",
+    "get_progress": "progress",
+    "get_values": "progress",
+    "set_progress": "progress",
+    "set_value": "progress",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

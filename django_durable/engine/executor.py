@@ -34,6 +34,7 @@ from django_durable.engine.atomic import (
 from django_durable.engine.faults import DATABASE_ERRORS
 from django_durable.engine.outcomes import Outcome, Written, finish_jobs, has_succeeded
 from django_durable.engine.replay import RETRYING
+from django_durable.engine.reporting import tell_last
 from django_durable.engine.run import (
     Ending,
     Run,
@@ -186,6 +187,7 @@ def try_in_transaction(run: Run, args: list[Any], kwargs: dict[str, Any]) -> Wri
         connection = begin(run)
         run.outbox.clear()
         outcome = decide_success(run, run.task.func(*args, **kwargs))
+        tell_last(run, succeeded=True)
         deliver_all(connection, run, run.outbox)
         (written,) = finish_jobs(connection, [outcome])
         if written is None:
@@ -292,6 +294,7 @@ def clean_up() -> None:
 
 def record(run: Run, decided: Outcome | Ending, error: BaseException | None) -> None:
     """Write what was decided; a row the database refuses fails the job, with the reason."""
+    tell_last(run, succeeded=isinstance(decided, Outcome) and decided.state is JobState.SUCCESSFUL)
     try:
         written = write(run, decided)
     except DATABASE_ERRORS as refused:

@@ -103,12 +103,17 @@ def check_key(value: Any) -> str | None:
         return "it must be text."
     if not value.strip():
         return "it must not be empty or blank."
+    if len(value) > LONGEST_KEY:
+        return f"it must not have more than {LONGEST_KEY} characters."
+    return check_text(value)
+
+
+def check_text(value: str) -> str | None:
+    """What the database could not store of a text, or None."""
     if "\x00" in value:
         return "it must not hold a NUL character."
     if any("\ud800" <= c <= "\udfff" for c in value):
         return "it must not hold half of a surrogate pair."
-    if len(value) > LONGEST_KEY:
-        return f"it must not have more than {LONGEST_KEY} characters."
     return None
 
 

@@ -94,6 +94,9 @@ class Scope:
     unreached: dict[str, int] = field(default_factory=dict)
     recorded_bases: set[str] = field(default_factory=set)
     furthest: int = 0
+    last_recorded: int = 0
+    has_new: bool = False
+    """Whether this run has begun a call here that no checkpoint is known of."""
     busy: str | None = None
     ending: Any = None
     """Why this branch stands still, once it does."""
@@ -135,8 +138,11 @@ class Scope:
         return sorted(ahead, key=self.unreached.__getitem__)
 
     def is_replaying(self) -> bool:
-        """Whether recorded checkpoints are still ahead of this run, here or around it."""
-        is_here = any(seq > self.furthest for seq in self.unreached.values())
+        """Whether recorded checkpoints are still ahead, keyed ones too, and nothing new began.
+
+        Here, or around this branch.
+        """
+        is_here = self.furthest < self.last_recorded and not self.has_new
         return is_here or (self.parent is not None and self.parent.is_replaying())
 
 
@@ -158,6 +164,8 @@ class History:
         self.root = self.scope(root_path)
         for record in self.records.values():
             self._expect(record)
+        for scope in self._scopes.values():
+            scope.last_recorded = max([scope.last_recorded, *scope.unreached.values()])
 
     def scope(self, path: str, parent: Scope | None = None) -> Scope:
         """The scope of a path, the same one for the whole run."""
@@ -179,7 +187,10 @@ class History:
             scope = self.scope(f"{scope.path}{composite}/{branch}/", scope)
         name = name.partition("#")[0]
         scope.recorded_bases.add(base_name(name))
-        if "[" not in name and record.kind != PATCH:
+        if record.kind == PATCH:
+            return
+        scope.last_recorded = max(scope.last_recorded, record.seq)
+        if "[" not in name:
             scope.note(record.identity, record.seq)
 
     def next_seq(self) -> int:
@@ -196,6 +207,7 @@ class History:
         record = self.records.get(identity)
         if record is None:
             self.check_new(scope, identity)
+            scope.has_new = True
             return None
         scope.reach(identity, record.seq)
         if record.kind != kind:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import threading
 from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -27,6 +28,7 @@ from django_durable.engine.claims import check_lease
 from django_durable.engine.clock import machine_seconds
 from django_durable.engine.faults import DATABASE_ERRORS, is_connection_error, is_repeatable
 from django_durable.engine.outcomes import Outcome, Written
+from django_durable.engine.progress import NewProgress
 from django_durable.engine.replay import History, Recorded, ReplayMismatch, Scope
 from django_durable.engine.sql import Connection
 from django_durable.engine.waits import Wait
@@ -100,6 +102,18 @@ class ActiveStep:
         return f"{self.identity}/{call}" if n == 1 else f"{self.identity}/{call}#{n}"
 
 
+@dataclass(slots=True, eq=False)
+class Report:
+    """The progress that a run has told and that is not written yet; locked while it is."""
+
+    latest: NewProgress | None = None
+    is_replayed: bool = False
+    is_complete: bool = False
+    """Whether what was written last was all."""
+    tried_at: float = float("-inf")
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
 @dataclass(kw_only=True, eq=False)
 class Run:
     """One run, from claim to outcome. Made by the executor, used by durable calls.
@@ -129,6 +143,7 @@ class Run:
     timed_calls: set[Any] = field(default_factory=set)
     outbox: list[Any] = field(default_factory=list)
     """What an atomic task emitted and sent; written with its outcome."""
+    report: Report = field(default_factory=Report)
     begun_at: float = field(default_factory=machine_seconds)
 
     @cached_property

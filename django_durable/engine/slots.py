@@ -23,7 +23,9 @@ from django_durable.engine.executor import execute, outcome_of
 from django_durable.engine.faults import DATABASE_ERRORS
 from django_durable.engine.rebuilding import storable_error
 from django_durable.engine.replay import FAILED
+from django_durable.engine.reporting import tell_late
 from django_durable.engine.run import Ending, Run, Stop
+from django_durable.engine.sql import Connection
 from django_durable.engine.states import JobState
 from django_durable.engine.waits import suspend_job
 
@@ -101,6 +103,11 @@ class Slots:
                 if call.is_late and call.end_gate.acquire(blocking=False):
                     self._give_up(run, call)
                     break
+
+    def tell_progress(self, connection: Connection) -> None:
+        """Write what bodies have told of their progress and nobody has written yet."""
+        for run in self.runs:
+            tell_late(run, connection)
 
     def _give_up(self, run: Run, call: stepping.Call) -> None:
         run.ending = Ending(stop=Stop.GIVEN_UP)

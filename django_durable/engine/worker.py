@@ -82,6 +82,7 @@ class Worker:
         if self._must_reconcile or machine_seconds() >= self._next_reconcile:
             self._reconcile()
         self.slots.give_up_late()
+        self.slots.tell_progress(connections[self.alias])
         self.member.maintenance.run_due()
         self._claim()
         if self.options.burst:

@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy
 
 from django_durable.engine import registry
 from django_durable.engine.instances import Arguments, TaskError, decode_arguments, decode_result
+from django_durable.engine.published import JobProgress, read_progress, read_values
 from django_durable.engine.states import BLOCKED, DELAYED, FINISHED, JobState
 from django_durable.exceptions import JobStateError
 from django_durable.models.job_columns import JobColumns
@@ -247,13 +248,23 @@ class Job(JobColumns):
         known = [*rows.values_list("worker_id", flat=True), self.worker_id]
         return list(dict.fromkeys(str(worker) for worker in known if worker is not None))
 
+    @cached_property
+    def progress(self) -> JobProgress | None:
+        """How far the job has come, by what it said last; None: nothing yet (one query)."""
+        return read_progress(self._state.db, self.pk)
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """What the job has published by ``set_value()``, by name (one query)."""
+        return read_values(self._state.db, self.pk)
+
     def _attempts(self) -> models.QuerySet[Any]:
         attempts = apps.get_model("durable", "Attempt")._base_manager.using(self._state.db)
         return attempts.filter(job_id=self.id).order_by("id")
 
     def refresh(self) -> None:
         """Load the row again (one query)."""
-        for name in ("_decoded_arguments", "errors", "worker_ids"):
+        for name in ("_decoded_arguments", "errors", "worker_ids", "progress", "values"):
             self.__dict__.pop(name, None)
         self.refresh_from_db(using=self._state.db)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import connection
 
-from django_durable.engine import checkpoints, claims, enqueueing, outcomes, waits
+from django_durable.engine import checkpoints, claims, enqueueing, outcomes, progress, waits
 from django_durable.models import Job
 from tests.protocol.rules import Rule, Switch, both, patched, replaced
 from tests.protocol.stage import PATIENCE, Stage
@@ -21,11 +21,13 @@ from tests.protocol.world import (
     holds,
     lose,
     new_worker,
+    publish,
     save,
     state_of,
     suspend,
     sweep,
     taken_over,
+    tell,
 )
 
 # --- the lease is held to commit
@@ -60,6 +62,14 @@ def enqueues_in_flight_never_land_after_the_end(stage: Stage) -> None:
 
 def keyed_enqueues_in_flight_never_land_after_the_end(stage: Stage) -> None:
     a_write_in_flight_never_lands_after_the_end(stage, enqueue_keyed_child)
+
+
+def values_in_flight_never_land_after_the_end(stage: Stage) -> None:
+    a_write_in_flight_never_lands_after_the_end(stage, publish)
+
+
+def progress_in_flight_never_lands_after_the_end(stage: Stage) -> None:
+    a_write_in_flight_never_lands_after_the_end(stage, tell)
 
 
 def weaker(module: ModuleType, statement: str, lock: str = "for share") -> dict[str, Switch]:
@@ -144,6 +154,16 @@ WRITES: dict[str, tuple[Callable[[Job], Any], Switch, Switch]] = {
         replaced(enqueueing, "INSERT_JOB_WITH_KEY", TOKEN, ""),
         replaced(enqueueing, "INSERT_JOB_WITH_KEY", RUNNING, ""),
     ),
+    "a progress": (
+        tell,
+        replaced(progress, "SAVE_PROGRESS", TOKEN, ""),
+        replaced(progress, "SAVE_PROGRESS", RUNNING, ""),
+    ),
+    "a value": (
+        publish,
+        replaced(progress, "SAVE_VALUE", TOKEN, ""),
+        replaced(progress, "SAVE_VALUE", RUNNING, ""),
+    ),
     "a question": (
         holds,
         replaced(claims, "CHECK_LEASE", TOKEN, ""),
@@ -224,6 +244,18 @@ RULES = [
         name="fence of keyed enqueues",
         story=keyed_enqueues_in_flight_never_land_after_the_end,
         off=weaker(enqueueing, "INSERT_JOB_WITH_KEY"),
+        symptom="after its job was CANCELLED",
+    ),
+    Rule(
+        name="fence of values",
+        story=values_in_flight_never_land_after_the_end,
+        off=weaker(progress, "SAVE_VALUE"),
+        symptom="after its job was CANCELLED",
+    ),
+    Rule(
+        name="fence of progress",
+        story=progress_in_flight_never_lands_after_the_end,
+        off=weaker(progress, "SAVE_PROGRESS", "for share skip locked"),
         symptom="after its job was CANCELLED",
     ),
     *GUARDS,

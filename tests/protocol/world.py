@@ -15,6 +15,7 @@ from django_durable.engine import (
     enqueueing,
     liveness,
     outcomes,
+    progress,
     registry,
     waits,
 )
@@ -189,6 +190,15 @@ def enqueue_keyed_child(job: Job) -> bool:
         enqueueing.insert_job_with_key(connection, row, key, parent=parent, notify=False)
         is not None
     )
+
+
+def tell(job: Job, done: int = 1) -> progress.Told:
+    new = progress.NewProgress(done=done, total=None, note="")
+    return progress.save_progress(connection, job.pk, job.lease_token, new)
+
+
+def publish(job: Job, value: str = "1") -> bool:
+    return progress.save_value(connection, job.pk, job.lease_token, "phase", value)
 
 
 def holds(job: Job) -> bool:

@@ -12,6 +12,8 @@ from django_durable import (
     current_job,
     current_step,
     enqueue,
+    set_progress,
+    set_value,
     step,
     task,
 )
@@ -181,6 +183,18 @@ def steps_in_a_row(ref: str, count: int) -> int:
 @step(atomic=True)
 def row_step(ref: str) -> int:
     return charged(ref)
+
+
+@task(path="stories.tells_progress")
+def tells_progress(ref: str) -> int:
+    """Stops after its second step, having told of two at once: the bar lags behind."""
+    for number in (1, 2, 3, 4):
+        row_step(f"{ref}:{number}")
+        set_progress(number, 4, f"row {number}")
+        set_value("row", number)
+        if number == 2:
+            pass_gate(f"told-{ref}")
+    return 4
 
 
 @task(path="stories.waits_forever")
