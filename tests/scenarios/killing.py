@@ -87,7 +87,10 @@ class Round:
 
 
 def find_differences(story: Story, end: End, peaceful: End) -> list[str]:
-    """What is not as in peace, but for calls of the bank that are made again under their key."""
+    """What is not as in peace, where each call of the bank is made once.
+
+    A killed worker's may be made again, under the same key.
+    """
     names = sorted(end.facts.keys() | peaceful.facts.keys())
     found = [
         f"{name}: {end.facts.get(name)}, in peace {peaceful.facts.get(name)}"
@@ -97,11 +100,11 @@ def find_differences(story: Story, end: End, peaceful: End) -> list[str]:
     again = 0
     for what in sorted(end.calls.keys() | peaceful.calls.keys()):
         keys, calm = end.calls.get(what, []), peaceful.calls.get(what, [])
-        again += len(keys) - len(calm)
-        if len(set(keys)) != len(set(calm)):
+        again += len(keys) - 1
+        if len(calm) != 1 or len(set(keys)) != 1:
             found.append(f"the bank was called for {what} as {keys}, in peace {calm}")
     if again > story.under_way:
-        found.append(f"the bank was called {again} times more than in peace: {end.calls}")
+        found.append(f"the bank was called {again} times too often: {end.calls}")
     return found
 
 
