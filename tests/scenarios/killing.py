@@ -8,27 +8,23 @@ through without dying. Several rounds are under way at once, each with a queue o
 
 from __future__ import annotations
 
-import json
 import multiprocessing
-import re
 import signal
 import time
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 from django.db import connection
 
 from django_durable.engine.clock import StatementTimestamp
-from django_durable.models import FINISHED, Checkpoint, Job, Worker
+from django_durable.models import Job, Worker
+from tests.ends import End, all_have_ended, end_of, find_differences
 from tests.scenarios import mortal
 from tests.scenarios.mortal import Bomb, Orders
-from tests.testapp.models import BankCall, Charge
 
 HEIR = "heir"
 """The queue to which the jobs of a killed worker are moved."""
@@ -51,16 +47,6 @@ class Story:
     meanwhile: Callable[[list[Job]], Iterator[None]] | None = None
     slots: int = 2
     under_way: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """What a story left behind, without the names that differ between rounds."""
-
-    facts: dict[str, object]
-    """Of each job, each checkpoint, and each row that an atomic step wrote."""
-    calls: dict[str, list[str]]
-    """What the bank was called for -> the idempotency keys it saw, one for each call."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -86,26 +72,8 @@ class Round:
         return f"{self.ref}: {fate} (durable point {number})"
 
 
-def find_differences(story: Story, end: End, peaceful: End) -> list[str]:
-    """What is not as in peace, where each call of the bank is made once.
-
-    A killed worker's may be made again, under the same key.
-    """
-    names = sorted(end.facts.keys() | peaceful.facts.keys())
-    found = [
-        f"{name}: {end.facts.get(name)}, in peace {peaceful.facts.get(name)}"
-        for name in names
-        if end.facts.get(name) != peaceful.facts.get(name)
-    ]
-    again = 0
-    for what in sorted(end.calls.keys() | peaceful.calls.keys()):
-        keys, calm = end.calls.get(what, []), peaceful.calls.get(what, [])
-        again += len(keys) - 1
-        if len(calm) != 1 or len(set(keys)) != 1:
-            found.append(f"the bank was called for {what} as {keys}, in peace {calm}")
-    if again > story.under_way:
-        found.append(f"the bank was called {again} times too often: {end.calls}")
-    return found
+def compare(story: Story, end: End, peaceful: End) -> list[str]:
+    return find_differences(end, peaceful, again=story.under_way)
 
 
 Differences = Callable[[Story, End, End], list[str]]
@@ -125,7 +93,7 @@ class Killing:
     # --- all rounds
 
     def kill_everywhere(
-        self, story: Story, *, least: int, differences: Differences = find_differences
+        self, story: Story, *, least: int, differences: Differences = compare
     ) -> list[Round]:
         """Kill at every point; the rounds, the peaceful one first.
 
@@ -179,7 +147,9 @@ class Killing:
                     under_way.remove(telling)
                     told.append(one)
                 elif time.monotonic() > one.until:
-                    raise AssertionError(f"{one}\nnever ended: {end_of(one)}\n{self._log_of(one)}")
+                    raise AssertionError(
+                        f"{one}\nnever ended: {end_of(one.jobs, one.ref)}\n{self._log_of(one)}"
+                    )
             time.sleep(0.02)
 
     # --- one round
@@ -206,7 +176,7 @@ class Killing:
             while one.process.exitcode is None:
                 yield
             one.exit_code = one.process.exitcode
-        one.end = end_of(one)
+        one.end = end_of(one.jobs, one.ref)
 
     def _orders(self, queue: str, story: Story, bomb: Bomb | None = None) -> Orders:
         return Orders(
@@ -250,57 +220,3 @@ def bury(one: Round) -> None:
         lease=moment, lease_expires_at=StatementTimestamp() - moment
     )
     Job.objects.filter(queue_name=one.ref).update(queue_name=HEIR)
-
-
-def all_have_ended(jobs: list[Job]) -> bool:
-    """Whether these jobs have ended, and all that they enqueued."""
-    live = Job.objects.exclude(state__in=FINISHED)
-    if live.filter(pk__in=[job.pk for job in jobs]).exists():
-        return False
-    return all(job.state in FINISHED for job in tree_of(jobs).values())
-
-
-def tree_of(jobs: list[Job]) -> dict[str, Job]:
-    """The jobs and their descendants as they are now, by the path that leads to each."""
-    rows = {row.pk: row for row in Job.objects.filter(pk__in=[job.pk for job in jobs])}
-    found = {f"job {number}": rows[job.pk] for number, job in enumerate(jobs)}
-    parents = {job.pk: path for path, job in found.items()}
-    while children := list(Job.objects.filter(parent_id__in=parents)):
-        below = {f"{parents[child.parent_id]} > {child.origin}": child for child in children}
-        found |= below
-        parents = {job.pk: path for path, job in below.items()}
-    return found
-
-
-def end_of(one: Round) -> End:
-    tree = tree_of(one.jobs)
-    paths = {str(job.pk): path for path, job in tree.items()}
-    names = re.compile("|".join([*paths, rf"\b{one.ref}\b"]))
-
-    def shown(text: str | None) -> str | None:
-        return text and names.sub(lambda match: f"<{paths.get(match[0], 'ref')}>", text)
-
-    def error_of(row: Any) -> str | None:
-        error = json.loads(row.error or "null")
-        return error and shown(f"{error['type']}: {error.get('detail', error['message'])}")
-
-    facts: dict[str, object] = {
-        path: (
-            job.task_path,
-            job.state,
-            job.attempt,
-            shown(job.encoded_return_value),
-            error_of(job),
-        )
-        for path, job in tree.items()
-    }
-    for row in Checkpoint.objects.filter(job_id__in=paths):
-        name = f"{paths[str(row.job_id)]}: {row.identity}"
-        facts[name] = (row.kind, row.state, shown(row.value), error_of(row))
-    charges = Charge.objects.filter(order_ref__startswith=f"{one.ref}:")
-    rows = Counter(charge.order_ref.partition(":")[2] for charge in charges)
-    facts |= {f"rows of {what}": number for what, number in rows.items()}
-    calls = defaultdict(list)
-    for call in BankCall.objects.filter(ref=one.ref):
-        calls[call.what].append(call.key)
-    return End(facts, calls)

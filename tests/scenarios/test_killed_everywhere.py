@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from django_durable import Task
-from tests.scenarios.killing import End, Killing, Story, find_differences
+from tests.ends import End
+from tests.scenarios.killing import Killing, Story, compare
 from tests.testapp import killed_tasks as tasks
 
 
@@ -36,14 +37,12 @@ def test_a_letter_is_sent_at_most_once_wherever_the_worker_is_killed(killing: Ki
     def differ_by_the_letter(story: Story, end: End, peaceful: End) -> list[str]:
         """It may be interrupted, as the job says then, and may then have been sent or not."""
         if end.facts["job 0"] == peaceful.facts["job 0"]:
-            return find_differences(story, end, peaceful)
+            return compare(story, end, peaceful)
         interrupted.append(end.facts["job 0"])
         name = "job 0: send_letter"
         as_if = peaceful.facts | {key: end.facts[key] for key in ("job 0", name)}
         sent = end.calls.get("letter", [])
-        found = find_differences(
-            story, replace(end, calls=peaceful.calls), replace(peaceful, facts=as_if)
-        )
+        found = compare(story, replace(end, calls=peaceful.calls), replace(peaceful, facts=as_if))
         return [*found, f"{len(sent)} letters"] if len(sent) > 1 else found
 
     killing.kill_everywhere(
