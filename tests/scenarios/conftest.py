@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.scenarios.harness import Gates, Workers
+from tests.scenarios.killing import Killing
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,3 +30,12 @@ def workers(process_environment: dict[str, str], gates: Gates, tmp_path: Path) -
     yield started
     started.end()
     sys.stdout.write(started.logs)  # shown by pytest when a story fails
+
+
+@pytest.fixture
+def killing(
+    transactional_db: None, process_environment: dict[str, str], gates: Gates, tmp_path: Path
+) -> Iterator[Killing]:
+    started = Killing(tmp_path, {"DURABLE_TEST_GATES": str(gates.folder)})
+    yield started
+    started.end()

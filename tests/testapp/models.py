@@ -22,3 +22,11 @@ class Item(models.Model):
 
     name = models.CharField(max_length=100)
     done = models.BooleanField(default=False)
+
+
+class BankCall(models.Model):
+    """One call to a bank that keeps idempotency keys: what it did is how many keys it saw."""
+
+    ref = models.CharField(max_length=100, db_index=True)
+    what = models.CharField(max_length=100)
+    key = models.CharField(max_length=36)

@@ -1,0 +1,222 @@
+"""Kill a worker at every durable point of a story, and compare what is left with a peaceful run.
+
+``Killing.kill_everywhere(story)`` tells the story once in peace, then again and again: each time to
+a worker process of its own that dies by SIGKILL before or after the first, second, .. durable point
+(tests/scenarios/mortal.py), after which an heir without a bomb ends it. It stops once a worker got
+through without dying. Several rounds are under way at once, each with a queue of its own.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import count
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from django.db import connection
+
+from django_durable.engine.clock import StatementTimestamp
+from django_durable.models import Job, Worker
+from tests.ends import End, all_have_ended, end_of, find_differences
+from tests.scenarios import mortal
+from tests.scenarios.mortal import Bomb, Orders
+
+HEIR = "heir"
+"""The queue to which the jobs of a killed worker are moved."""
+ROUNDS_AT_ONCE = 6
+PATIENCE = 30.0
+"""Seconds after which a round that has not ended fails the test."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """What happens in each round.
+
+    ``begin(ref, queue)`` enqueues the story's jobs in this queue; their tasks enqueue in their own
+    job's queue. ``ref`` names the round, and all that the story writes. ``meanwhile(jobs)`` does
+    what comes from outside: a generator that yields while it waits for a fact. ``under_way`` is how
+    many plain steps may be at once, and so how many may call the bank again after a kill.
+    """
+
+    begin: Callable[[str, str], list[Job]]
+    meanwhile: Callable[[list[Job]], Iterator[None]] | None = None
+    slots: int = 2
+    under_way: int = 1
+
+
+@dataclass(slots=True, kw_only=True)
+class Round:
+    """One telling of a story."""
+
+    ref: str
+    orders: Orders
+    process: BaseProcess
+    jobs: list[Job]
+    until: float = field(default_factory=lambda: time.monotonic() + PATIENCE)
+    end: End | None = None
+    exit_code: int | None = None
+
+    @property
+    def was_killed(self) -> bool:
+        return self.exit_code == -signal.SIGKILL
+
+    def __str__(self) -> str:
+        lines = self.orders.points.read_text().splitlines() or ["0 before anything"]
+        number, place = lines[-1].split(maxsplit=1)
+        fate = f"killed {place}" if self.was_killed else "not killed"
+        return f"{self.ref}: {fate} (durable point {number})"
+
+
+def compare(story: Story, end: End, peaceful: End) -> list[str]:
+    return find_differences(end, peaceful, again=story.under_way)
+
+
+Differences = Callable[[Story, End, End], list[str]]
+
+
+class Killing:
+    """Starts workers that will die, and their heir, and compares ends. One for each test."""
+
+    def __init__(self, folder: Path, variables: dict[str, str]) -> None:
+        self._folder = folder
+        self._variables = variables
+        self._forkserver = multiprocessing.get_context("forkserver")
+        self._forkserver.set_forkserver_preload([mortal.__name__])
+        self._processes: list[BaseProcess] = []
+        self._numbers = count()
+
+    # --- all rounds
+
+    def kill_everywhere(
+        self, story: Story, *, least: int, differences: Differences = compare
+    ) -> list[Round]:
+        """Kill at every point; the rounds, the peaceful one first.
+
+        ``differences(story, end, peaceful_end)`` says what is not as it should be; by default they
+        must be alike. Raises: AssertionError, also if fewer than ``least`` rounds were killed.
+        """
+        self._fork(self._orders(HEIR, story))
+        peaceful = self._begin(story, None)
+        self._go_on([(peaceful, self._tell(story, peaceful))], iter(()))
+        rounds = self._go_on([], self._begin_all(story))
+        for one in rounds:
+            assert one.end is not None
+            assert peaceful.end is not None
+            if found := differences(story, one.end, peaceful.end):
+                raise AssertionError("\n".join([str(one), *found, self._log_of(one)]))
+        killed = [str(one) for one in rounds if one.was_killed]
+        assert len(killed) >= least, f"killed only {len(killed)} times: {killed}"
+        return [peaceful, *rounds]
+
+    def end(self) -> None:
+        for process in self._processes:
+            process.kill()
+            process.join()
+            process.close()
+
+    def _begin_all(self, story: Story) -> Iterator[tuple[Round, Iterator[None]]]:
+        """Rounds to begin, until one has lived through its bomb's time."""
+        begun: list[Round] = []
+        for at in count(1):
+            for when in ("before", "after"):
+                if any(one.exit_code == 0 for one in begun):
+                    return
+                begun.append(self._begin(story, Bomb(at=at, when=when)))
+                yield begun[-1], self._tell(story, begun[-1])
+
+    def _go_on(
+        self,
+        under_way: list[tuple[Round, Iterator[None]]],
+        more: Iterator[tuple[Round, Iterator[None]]],
+    ) -> list[Round]:
+        """Tell rounds side by side; those told."""
+        told: list[Round] = []
+        while True:
+            while len(under_way) < ROUNDS_AT_ONCE and (begun := next(more, None)):
+                under_way.append(begun)
+            if not under_way:
+                return told
+            for telling in list(under_way):
+                one, story = telling
+                if next(story, story) is story:
+                    under_way.remove(telling)
+                    told.append(one)
+                elif time.monotonic() > one.until:
+                    raise AssertionError(
+                        f"{one}\nnever ended: {end_of(one.jobs, one.ref)}\n{self._log_of(one)}"
+                    )
+            time.sleep(0.02)
+
+    # --- one round
+
+    def _begin(self, story: Story, bomb: Bomb | None) -> Round:
+        ref = f"r{next(self._numbers)}"
+        orders = self._orders(ref, story, bomb)
+        jobs = story.begin(ref, ref)
+        return Round(ref=ref, orders=orders, process=self._fork(orders), jobs=jobs)
+
+    def _tell(self, story: Story, one: Round) -> Iterator[None]:
+        """Until all jobs have ended; whoever inherits them when the worker has died."""
+        outside = story.meanwhile(one.jobs) if story.meanwhile else iter(())
+        is_over = False
+        while not is_over:
+            next(outside, None)
+            if one.exit_code is None and one.process.exitcode is not None:
+                one.exit_code = one.process.exitcode
+                bury(one)
+            is_over = all_have_ended(one.jobs)
+            yield
+        if one.exit_code is None:
+            one.process.terminate()
+            while one.process.exitcode is None:
+                yield
+            one.exit_code = one.process.exitcode
+        one.end = end_of(one.jobs, one.ref)
+
+    def _orders(self, queue: str, story: Story, bomb: Bomb | None = None) -> Orders:
+        return Orders(
+            queue=queue,
+            slots=story.slots,
+            database=connection.settings_dict["NAME"],
+            points=self._folder / f"{queue}.points",
+            log=self._folder / f"{queue}.log",
+            variables=self._variables,
+            bomb=bomb,
+        )
+
+    def _fork(self, orders: Orders) -> BaseProcess:
+        process = self._forkserver.Process(target=mortal.work, args=(orders,), daemon=True)
+        process.start()
+        self._processes.append(process)
+        return process
+
+    def _log_of(self, one: Round) -> str:
+        points = one.orders.points.read_text()
+        heir = (self._folder / f"{HEIR}.log").read_text().splitlines()
+        ids = [str(job.pk) for job in one.jobs]
+        inherited = [line for line in heir if any(job_id in line for job_id in ids)]
+        return "\n".join(
+            ["--- points", points, "--- heir", *inherited, "--- worker", _tail(one.orders.log)]
+        )
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text().splitlines()[-60:])
+
+
+def bury(one: Round) -> None:
+    """Let the heir see at once that the worker is dead, and have its jobs.
+
+    That its death shows in the lock, too, and how soon, other tests say. The lease is shortened as
+    well, since nobody is declared lost on a server younger than that.
+    """
+    moment = timedelta(milliseconds=1)
+    Worker.objects.filter(pid=one.process.pid).update(
+        lease=moment, lease_expires_at=StatementTimestamp() - moment
+    )
+    Job.objects.filter(queue_name=one.ref).update(queue_name=HEIR)

@@ -1,0 +1,198 @@
+"""Programs made up by hypothesis end alike, wherever the process that runs them dies.
+
+Each is run in peace; then once for every durable point, with the process dying before or after it;
+then by processes that die one after the other. What is left must be the same: what the jobs
+returned or failed with, how their checkpoints stand, rows written by atomic steps once, the bank
+called under one key for each step, and the time it all took.
+
+For longer: ``DURABLE_TEST_EXAMPLES=5000 python -m pytest tests/test_programs.py``, which also makes
+up other programs each time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+from django.db import connection, transaction
+from hypothesis import HealthCheck, given, settings, strategies
+from hypothesis.strategies import SearchStrategy, integers, lists, none, one_of, sampled_from
+
+from django_durable.engine.states import FOREVER
+from django_durable.models import DELAYED, Job
+from django_durable.testing.running import _move_back, run_jobs
+from tests.crashing import Death, Life
+from tests.ends import End, end_of, find_differences
+from tests.programs import (
+    REF,
+    Enqueue,
+    Op,
+    Outside,
+    Program,
+    Say,
+    Sleep,
+    Step,
+    Try,
+    Until,
+    Wait,
+    duration,
+    encode,
+    run_program,
+    say,
+)
+
+EXAMPLES = int(os.environ.get("DURABLE_TEST_EXAMPLES", "40"))
+IS_LONG = "DURABLE_TEST_EXAMPLES" in os.environ
+NO_TIME = timedelta(0)
+
+# --- making them up
+
+AGES = integers(1, 3)
+SAYS = strategies.builds(Say, kind=sampled_from(["emit", "send"]))
+WAITS = [
+    strategies.builds(Sleep, ages=AGES),
+    strategies.builds(Wait, source=integers(0, 3), ages=one_of(AGES, none())),
+    strategies.builds(Until, source=integers(0, 1), ages=AGES),
+]
+
+
+def steps(inside: SearchStrategy[Op]) -> SearchStrategy[Step]:
+    return strategies.builds(
+        Step,
+        kind=sampled_from(["plain", "atomic"]),
+        fails=sampled_from([0, 0, 0, 1, 2]),
+        tries=integers(1, 3),
+        pause=integers(0, 1),
+        inside=lists(inside, max_size=1).map(tuple),
+    )
+
+
+LEAF_BODIES = lists(one_of(steps(SAYS), SAYS, *WAITS), min_size=1, max_size=3).map(tuple)
+ENQUEUES = strategies.builds(Enqueue, body=LEAF_BODIES)
+LEAVES = [steps(one_of(SAYS, ENQUEUES)), SAYS, ENQUEUES, *WAITS]
+TRIES = strategies.builds(Try, body=lists(one_of(LEAVES), min_size=1, max_size=2).map(tuple))
+OUTSIDE = strategies.builds(
+    Outside, kind=sampled_from(["emit", "send", "row"]), ages=integers(0, 4)
+)
+PROGRAMS = strategies.builds(
+    Program,
+    body=lists(one_of(*LEAVES, TRIES), min_size=1, max_size=5).map(tuple),
+    outside=lists(OUTSIDE, max_size=2).map(tuple),
+)
+WHENS = ("before", "after")
+DEATHS = strategies.builds(Death, sampled_from(WHENS), integers(1, 6))
+
+
+# --- running them
+
+
+@contextmanager
+def forgotten() -> Iterator[None]:
+    """A transaction that the engine takes for a TestCase's own, rolled back at the end."""
+    block = transaction.atomic()
+    block._from_testcase = True
+    with block:
+        yield
+        transaction.set_rollback(True)
+
+
+class Telling:
+    """One run of a program, in processes that die one after the other, and one that does not."""
+
+    def __init__(self, program: Program, deaths: Sequence[Death] = ()) -> None:
+        self._program = program.numbered()
+        self._deaths = iter(deaths)
+        self._life = Life()
+        self._elapsed = NO_TIME
+        self.deaths = 0
+
+    @property
+    def points(self) -> int:
+        """The durable points that the last process came by."""
+        return self._life.points
+
+    def run(self) -> End:
+        with forgotten():
+            job = run_program.enqueue(encode(self._program), None)
+            self._life = Life(next(self._deaths, None))
+            self._run_jobs()
+            self._let_time_pass(job)
+            end = end_of([job], REF)
+        end.facts["time"] = round(self._elapsed / timedelta(seconds=100))
+        return end
+
+    def _let_time_pass(self, job: Job) -> None:
+        """Go from one moment at which something happens to the next, until nothing will."""
+        to_come = sorted(self._program.outside, key=lambda op: duration(op.n, op.ages))
+        while (pause := self._next_pause(to_come)) is not None:
+            self._elapsed += pause
+            _move_back(connection.alias, pause)
+            self._run_jobs()
+            if to_come and duration(to_come[0].n, to_come[0].ages) <= self._elapsed:
+                coming = to_come.pop(0)
+                say(coming.kind, coming.n, str(job.pk))
+                self._run_jobs()
+
+    def _next_pause(self, to_come: list[Outside]) -> timedelta | None:
+        """How long nothing happens; None if nothing will."""
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "select min(due_at) - statement_timestamp() from durable_job"
+                " where state = any(%s) and due_at <> %s",
+                [list(DELAYED), FOREVER],
+            )
+            (due,) = cursor.fetchone()
+        pauses = [duration(op.n, op.ages) - self._elapsed for op in to_come]
+        if due is not None:
+            pauses.append(max(due, NO_TIME))
+        return min(pauses, default=None)
+
+    def _run_jobs(self) -> None:
+        """Until nothing is ready, in one process or, as they die, in several."""
+        while True:
+            with self._life:
+                run_jobs()
+            if not self._life.is_dead:
+                return
+            self.deaths += 1
+            self._life = Life(next(self._deaths, None))
+
+
+def check(program: Program, deaths: Sequence[Death]) -> None:
+    """Run the program in peace, and as its processes die; the ends must be alike."""
+    peace = Telling(program)
+    peaceful = peace.run()
+    everywhere = [[Death(when, at)] for at in range(1, peace.points + 1) for when in WHENS]
+    for dies in [*everywhere, deaths]:
+        telling = Telling(program, dies)
+        if found := find_differences(telling.run(), peaceful, again=telling.deaths):
+            times = ", then ".join(map(str, dies))
+            raise AssertionError("\n".join([f"dying {times}:", *found, f"of the program{program}"]))
+
+
+@pytest.fixture(autouse=True)
+def _no_logs() -> Iterator[None]:
+    """Thousands of jobs fail here as they should."""
+    logger = logging.getLogger("django_durable")
+    logger.disabled = True
+    yield
+    logger.disabled = False
+
+
+@pytest.mark.django_db
+@settings(
+    max_examples=EXAMPLES,
+    derandomize=not IS_LONG,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(program=PROGRAMS, deaths=lists(DEATHS, max_size=3))
+def test_a_program_ends_alike_wherever_its_process_dies(
+    program: Program, deaths: list[Death]
+) -> None:
+    check(program, deaths)
