@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from django_durable.events import emit_event as emit_event
     from django_durable.events import send_event as send_event
     from django_durable.exceptions import DurableError as DurableError
+    from django_durable.forks import afork_job as afork_job
+    from django_durable.forks import arestart_job as arestart_job
+    from django_durable.forks import fork_job as fork_job
+    from django_durable.forks import restart_job as restart_job
     from django_durable.jobs import acancel_job as acancel_job
     from django_durable.jobs import aenqueue as aenqueue
     from django_durable.jobs import aenqueue_many as aenqueue_many
@@ -63,6 +67,10 @@ _HOMES = {
     "release_connections": "steps",
     "run_step": "steps",
     "step": "steps",
+    "afork_job": "forks",
+    "arestart_job": "forks",
+    "fork_job": "forks",
+    "restart_job": "forks",
     "aenqueue": "jobs",
     "aenqueue_many": "jobs",
     "aget_job": "jobs",

@@ -18,6 +18,7 @@
     ├── JobError
     │   ├── JobNotFoundError          no such job
     │   ├── JobStateError             the verb does not fit the state the job is in
+    │   ├── ForkPointError            a job cannot be forked from the step that was named
     │   ├── JobRowError               a row that no enqueue could have written
     │   ├── MissingInstanceError      a model instance among the values is gone
     │   ├── ReturnValueError          what the task returned cannot be stored
@@ -154,6 +155,11 @@ class JobNotFoundError(JobError):
 
 class JobStateError(JobError):
     message = "Job {job_id} ({task_path}) cannot be {verb}: it is {state}. {cure}"
+
+
+class ForkPointError(JobError):
+    step: str
+    message = 'Job {job_id} ({task_path}) cannot be forked from "{step}": {reason}'
 
 
 class JobRowError(JobError):

@@ -17,6 +17,7 @@ from django_durable.management.operations import (
     details,
     diagnosis,
     explaining,
+    forking,
     listing,
     pruning,
     status,
@@ -33,6 +34,7 @@ OPERATIONS: dict[str, Operation] = {
         details.OPERATION,
         explaining.OPERATION,
         *changing.OPERATIONS,
+        *forking.OPERATIONS,
         pruning.OPERATION,
         diagnosis.OPERATION,
     )
