@@ -82,7 +82,7 @@ def restart_with_text(job_id: UUID | str, text: str) -> Job:
     try:
         given = instances.read_arguments(text, task.signature)
     except codec.UndecodableError as error:
-        raise InvalidArgumentsError(path=task.path, reason=error.reason.rstrip(".")) from error
+        raise InvalidArgumentsError(path=task.path, reason=str(error).rstrip(".")) from error
     return _restarted(source.pk, _encoded(task, tuple(given.args), given.kwargs))
 
 

@@ -24,6 +24,8 @@ from django_durable.exceptions import (
 
 STARTED, RETRYING, SUCCESSFUL, FAILED = "STARTED", "RETRYING", "SUCCESSFUL", "FAILED"
 FINAL = frozenset({SUCCESSFUL, FAILED})
+MARKERS = frozenset({"patch", "fork"})
+"""Kinds of checkpoints that record a decision, not a call whose outcome a replay must come to."""
 LONGEST_NAME, LONGEST_KEY = 200, 120  # characters; identities live in an index
 _RESERVED = "/#[]"
 _ESCAPES = {ord(c): f"%{ord(c):02X}" for c in "%/#[]\x00"}
