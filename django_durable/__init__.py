@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from django_durable.events import asend_event as asend_event
     from django_durable.events import emit_event as emit_event
     from django_durable.events import send_event as send_event
+    from django_durable.continuing import acontinue_as as acontinue_as
+    from django_durable.continuing import continue_as as continue_as
     from django_durable.exceptions import DurableError as DurableError
     from django_durable.forks import afork_job as afork_job
     from django_durable.forks import arestart_job as arestart_job
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from django_durable.jobs import get_job as get_job
     from django_durable.jobs import once as once
     from django_durable.jobs import retry_job as retry_job
+    from django_durable.patching import apatched as apatched
+    from django_durable.patching import patched as patched
     from django_durable.retry import RetryAfter as RetryAfter
     from django_durable.retry import RetryPolicy as RetryPolicy
     from django_durable.steps import current_step as current_step
@@ -67,6 +71,10 @@ _HOMES = {
     "release_connections": "steps",
     "run_step": "steps",
     "step": "steps",
+    "acontinue_as": "continuing",
+    "continue_as": "continuing",
+    "apatched": "patching",
+    "patched": "patching",
     "afork_job": "forks",
     "arestart_job": "forks",
     "fork_job": "forks",

@@ -41,7 +41,7 @@ def fork_job(
     """
     check_options({"deadline": deadline}, allowed=("deadline",))
     times = {"deadline": deadline} if isinstance(deadline, timedelta) else {"deadline_at": deadline}
-    source_id = _id_of(job)
+    source_id = intake.id_of(job)
     new = _copied(source_id, from_step=from_step, **times)
     if new is None:
         raise _explain(source_id, from_step)
@@ -63,9 +63,11 @@ def restart_job(job: Job | UUID | str, /, *args: Any, **kwargs: Any) -> Job:
     Raises: JobNotFoundError; EnqueueError, having written nothing.
     """
     if not (args or kwargs):
-        return _restarted(_id_of(job), None)
-    source = intake.find_job(_id_of(job))
-    return _restarted(source.pk, _encoded(registry.get_task(source.task_path), args, kwargs))
+        return _restarted(intake.id_of(job), None)
+    source = intake.find_job(intake.id_of(job))
+    return _restarted(
+        source.pk, intake.encode_call(registry.get_task(source.task_path), args, kwargs)
+    )
 
 
 async def arestart_job(job: Job | UUID | str, /, *args: Any, **kwargs: Any) -> Job:
@@ -83,14 +85,7 @@ def restart_with_text(job_id: UUID | str, text: str) -> Job:
         given = instances.read_arguments(text, task.signature)
     except codec.UndecodableError as error:
         raise InvalidArgumentsError(path=task.path, reason=str(error).rstrip(".")) from error
-    return _restarted(source.pk, _encoded(task, tuple(given.args), given.kwargs))
-
-
-def _encoded(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """The text of a call, checked. Raises: EnqueueError."""
-    task.bind_arguments(args, kwargs)
-    limit = get_settings().MAX_PAYLOAD_BYTES
-    return instances.encode_arguments(task.signature, args, kwargs, limit)
+    return _restarted(source.pk, intake.encode_call(task, tuple(given.args), given.kwargs))
 
 
 def _restarted(source_id: UUID, arguments: str | None) -> Job:
@@ -104,10 +99,6 @@ def _copied(source_id: UUID, **how: Any) -> Job | None:
     alias = get_settings().DATABASE
     copy = forking.Copy(id=intake.uuid7(), source_id=source_id, **how)
     return intake.find_job(copy.id) if forking.copy_job(connections[alias], copy) else None
-
-
-def _id_of(job: Any) -> UUID:
-    return intake.parse_id(getattr(job, "pk", job))
 
 
 def _explain(source_id: UUID, from_step: str) -> ForkPointError:

@@ -16,10 +16,14 @@ from django_durable import (
     cancel_job,
     current_step,
     enqueue,
+    enqueue_many,
     fork_job,
     restart_job,
+    retry_job,
+    send_event,
     step,
     task,
+    wait_for_event,
 )
 from django_durable.exceptions import (
     ForkPointError,
@@ -29,7 +33,8 @@ from django_durable.exceptions import (
     NotSerializableError,
     UnknownTaskError,
 )
-from django_durable.models import Checkpoint, Job
+from django_durable.models import Checkpoint, Job, Message
+from django_durable.testing import crash_after, run_jobs
 from tests.builders import (
     HOUR,
     checkpoints_of,
@@ -370,3 +375,185 @@ class RestartTests:
         source = ended_job(fulfil, "a")
 
         assert async_to_sync(arestart_job)(source, "b").args == ["b"]
+
+
+@task(path="forks.child")
+def child(name: str) -> str:
+    return name
+
+
+def family() -> str:
+    """Enqueues between its steps: before the first, and between the last two."""
+    one = enqueue(child, "one")
+    work("1")
+    work("2")
+    two = enqueue(child, "two")
+    work("3")
+    return f"{one.pk} {two.pk}"
+
+
+def children_of(job: Job) -> list[tuple[str | None, str]]:
+    rows = Job.objects.filter(parent_id=job.pk).order_by("enqueued_at")
+    return [(row.origin, row.args[0]) for row in rows]
+
+
+class EnqueuedBeforeTests:
+    """What the source enqueued before the place of the fork is not enqueued again."""
+
+    def test_calls_in_the_kept_part_find_the_jobs_of_the_source(self) -> None:
+        source = ended_job(redeployed("forks.family", family))
+        (one, two) = Job.objects.filter(parent_id=source.pk).order_by("enqueued_at")
+
+        fork = resumed_job(fork_job(source, from_step="work#3"))
+
+        assert fork.state == "SUCCESSFUL"
+        assert children_of(fork) == [("enqueue:forks.child#2", "two")]
+        assert fork.return_value.split()[0] == str(one.pk)
+        assert fork.return_value.split()[1] != str(two.pk)
+
+    def test_what_the_fork_enqueued_itself_is_found_by_its_own_replay(self) -> None:
+        source = ended_job(redeployed("forks.family", family))
+        fork = fork_job(source, from_step="work#3")
+        with crash_after("work#3"):
+            run_jobs()
+
+        assert resumed_job(fork).state == "SUCCESSFUL"
+        (own,) = Job.objects.filter(parent_id=fork.pk)
+        assert fork.return_value.split()[1] == str(own.pk)
+
+    def test_a_fork_of_a_fork_finds_them_too(self) -> None:
+        source = ended_job(redeployed("forks.family", family))
+        first = resumed_job(fork_job(source, from_step="work#3"))
+
+        second = resumed_job(fork_job(first, from_step="work#3"))
+
+        assert second.return_value.split()[0] == first.return_value.split()[0]
+        assert children_of(second) == [("enqueue:forks.child#2", "two")]
+
+    def test_of_two_under_one_origin_the_later_one_is_found(self) -> None:
+        def run() -> str:
+            two = enqueue(child, "two")
+            work("3")
+            work("4")
+            return str(two.pk)
+
+        source = ended_job(redeployed("forks.both", run))
+        first = resumed_job(fork_job(source, from_step="work"))
+        assert first.return_value != source.return_value
+
+        second = resumed_job(fork_job(first, from_step="work#2"))
+
+        assert second.return_value == first.return_value
+
+    def test_they_are_known_when_the_source_and_they_are_pruned(self) -> None:
+        source = ended_job(redeployed("forks.family", family))
+        first, _ = source.return_value.split()
+        fork = fork_job(source, from_step="work#3")
+        Job.objects.exclude(pk=fork.pk).delete()
+
+        assert resumed_job(fork).return_value.split()[0] == first
+        assert children_of(fork) == [("enqueue:forks.child#2", "two")]
+
+    def test_jobs_enqueued_inside_a_step_belong_to_the_step(self) -> None:
+        @step
+        def spawn(name: str) -> str:
+            return str(enqueue(child, name).pk)
+
+        def run() -> list[str]:
+            return [spawn("a"), spawn("b")]
+
+        source = ended_job(redeployed("forks.inside", run))
+
+        fork = resumed_job(fork_job(source, from_step="spawn#2"))
+
+        assert children_of(fork) == [("spawn#2/enqueue:forks.child", "b")]
+        assert fork.return_value[0] == source.return_value[0]
+        assert not Checkpoint.objects.filter(job_id=fork.pk, kind="fork").exists()
+
+    def test_many_at_once_are_found_too(self) -> None:
+        def run() -> list[str]:
+            made = enqueue_many(child.bind(str(i)) for i in range(3))
+            work("1")
+            work("2")
+            return [str(job.pk) for job in made]
+
+        source = ended_job(redeployed("forks.many", run))
+
+        fork = resumed_job(fork_job(source, from_step="work#2"))
+
+        assert fork.return_value == source.return_value
+        assert children_of(fork) == []
+
+    def test_other_arguments_block_as_in_any_replay(self) -> None:
+        source = ended_job(redeployed("forks.family", family))
+
+        def other() -> None:
+            enqueue(child, "other")
+            work("1")
+            work("2")
+
+        fork = fork_job(source, from_step="work#3")
+        redeployed("forks.family", other)
+
+        assert resumed_job(fork).wait_kind == "blocked"
+
+    def test_a_call_the_source_did_not_make_blocks_until_it_is_allowed(self) -> None:
+        """A new call and one whose job is pruned look alike, and nobody can tell."""
+        source = ended_job(redeployed("forks.family", family))
+        Job.objects.filter(parent_id=source.pk).delete()
+        fork = resumed_job(fork_job(source, from_step="work#3"))
+
+        assert fork.wait_kind == "blocked"
+        assert fork.wait_reason == (
+            f"replay mismatch: expected the job that {source.pk} enqueued as enqueue:forks.child; "
+            "found none: the call is new, or the job is pruned. To enqueue one: "
+            "allow enqueue:forks.child"
+        )
+        retry_job(fork, allow_new_steps=["enqueue:forks.child"])
+
+        assert resumed_job(fork).state == "SUCCESSFUL"
+        assert [name for _, name in children_of(fork)] == ["one", "two"]
+
+    def test_an_idempotency_key_tells_what_the_source_did_not_note(self) -> None:
+        key = child.using(idempotency_key="k")
+
+        def run() -> str:
+            made = enqueue(key, "one")
+            work("1")
+            work("2")
+            return str(made.pk)
+
+        first = enqueue(key, "one")
+        source = ended_job(redeployed("forks.keyed", run))
+        assert source.return_value == str(first.pk)
+
+        assert resumed_job(fork_job(source, from_step="work#2")).return_value == str(first.pk)
+
+    def test_events_of_the_kept_part_are_not_sent_again(self) -> None:
+        @task(path="forks.listener")
+        def listens() -> None:
+            wait_for_event("said")
+
+        def run(listener: str) -> None:
+            send_event(listener, "said", 1)
+            work("1")
+            work("2")
+            send_event(listener, "said", 2)
+            work("3")
+
+        listener = enqueue(listens)
+        rewritten_job(listener, state="SCHEDULED", due_at=listener.due_at + HOUR)
+        source = ended_job(redeployed("forks.sends", run), str(listener.pk))
+
+        fork = resumed_job(fork_job(source, from_step="work#3"))
+
+        assert fork.state == "SUCCESSFUL"
+        sent = Message.objects.filter(job_id=listener.pk).order_by("id")
+        assert [row.payload for row in sent] == ["1", "2", "2"]
+
+    def test_a_restart_enqueues_anew(self) -> None:
+        source = ended_job(redeployed("forks.family", family))
+
+        again = resumed_job(restart_job(source))
+
+        assert [name for _, name in children_of(again)] == ["one", "two"]

@@ -32,7 +32,13 @@ from django_durable.engine.atomic import (
     say_committed,
 )
 from django_durable.engine.faults import DATABASE_ERRORS
-from django_durable.engine.outcomes import Outcome, Written, finish_jobs, has_succeeded
+from django_durable.engine.outcomes import (
+    Outcome,
+    Written,
+    continue_job,
+    finish_jobs,
+    has_succeeded,
+)
 from django_durable.engine.run import (
     Ending,
     Run,
@@ -234,6 +240,8 @@ def decide(run: Run, error: BaseException | None) -> tuple[Outcome | Ending, Bas
         if ending.stop is Stop.DEADLINE:
             late = deadline_error(run)
             return decide_failure(run, late), late
+        if ending.error is not None:
+            return decide_failure(run, ending.error), ending.error
         if ending.stop in FINAL_STOPS or has_suspension(error):
             return ending, None
         swallowed = SuspensionSwallowedError(task_path=run.job.task_path)
@@ -310,6 +318,8 @@ def write(run: Run, decided: Outcome | Ending) -> Written | None:
         return run.writer.finish(outcome_of(run, JobState.WAITING, reason=reason))
     if decided.stop is Stop.WAIT:
         return suspend(run, decided)
+    if decided.stop is Stop.CONTINUED:
+        return start_over(run, decided)
     return None
 
 
@@ -321,6 +331,20 @@ def suspend(run: Run, ending: Ending) -> Written | None:
     if suspended.cancelled:
         return run.writer.finish(outcome_of(run, JobState.CANCELLED))
     return Written(JobState(suspended.state), suspended.due_at)
+
+
+def start_over(run: Run, ending: Ending) -> Written | None:
+    """Begin the job's next life; a request to cancel that came before ends it instead."""
+    job, arguments = run.job, ending.arguments
+    assert arguments is not None  # continue_as() gives them
+    continued = run.writer.call(
+        lambda connection: continue_job(connection, job.id, job.lease_token, arguments)
+    )
+    if continued is None:
+        return None
+    if continued.cancelled:
+        return run.writer.finish(outcome_of(run, JobState.CANCELLED))
+    return Written(JobState.READY, continued.due_at)
 
 
 def conclude(
@@ -346,6 +370,8 @@ def log_conclusion(
         logger.error("Job %s failed: %s", job.id, job.task_path, exc_info=error, extra=fields)
     elif state in FINISHED:
         logger.info("Job %s is %s: %s", job.id, state.lower(), job.task_path, extra=fields)
+    elif getattr(decided, "stop", None) is Stop.CONTINUED:
+        logger.info("Job %s starts over: %s", job.id, job.task_path, extra=fields)
     else:
         logger.warning(
             "Job %s is %s until %s: %s: %s",

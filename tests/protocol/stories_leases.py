@@ -22,6 +22,7 @@ from tests.protocol.world import (
     lose,
     new_worker,
     save,
+    start_over,
     state_of,
     suspend,
     sweep,
@@ -133,6 +134,11 @@ WRITES: dict[str, tuple[Callable[[Job], Any], Switch, Switch]] = {
         suspend,
         replaced(waits, "SUSPEND_JOB", TOKEN, ""),
         replaced(waits, "SUSPEND_JOB", RUNNING, ""),
+    ),
+    "a next life": (
+        start_over,
+        replaced(outcomes, "CONTINUE_JOB", TOKEN, ""),
+        replaced(outcomes, "CONTINUE_JOB", RUNNING, ""),
     ),
     "a child": (
         enqueue_child,
