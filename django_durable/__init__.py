@@ -18,11 +18,17 @@ if TYPE_CHECKING:
     from django_durable.composing import first as first
     from django_durable.composing import gather as gather
     from django_durable.composing import map_task as map_task
+    from django_durable.continuing import acontinue_as as acontinue_as
+    from django_durable.continuing import continue_as as continue_as
     from django_durable.events import aemit_event as aemit_event
     from django_durable.events import asend_event as asend_event
     from django_durable.events import emit_event as emit_event
     from django_durable.events import send_event as send_event
     from django_durable.exceptions import DurableError as DurableError
+    from django_durable.forks import afork_job as afork_job
+    from django_durable.forks import arestart_job as arestart_job
+    from django_durable.forks import fork_job as fork_job
+    from django_durable.forks import restart_job as restart_job
     from django_durable.jobs import acancel_job as acancel_job
     from django_durable.jobs import aenqueue as aenqueue
     from django_durable.jobs import aenqueue_many as aenqueue_many
@@ -37,6 +43,8 @@ if TYPE_CHECKING:
     from django_durable.jobs import once as once
     from django_durable.jobs import retry_job as retry_job
     from django_durable.jobs import wake_job as wake_job
+    from django_durable.patching import apatched as apatched
+    from django_durable.patching import patched as patched
     from django_durable.progress import JobProgress as JobProgress
     from django_durable.progress import aget_progress as aget_progress
     from django_durable.progress import aget_values as aget_values
@@ -74,6 +82,14 @@ _HOMES = {
     "release_connections": "steps",
     "run_step": "steps",
     "step": "steps",
+    "acontinue_as": "continuing",
+    "continue_as": "continuing",
+    "apatched": "patching",
+    "patched": "patching",
+    "afork_job": "forks",
+    "arestart_job": "forks",
+    "fork_job": "forks",
+    "restart_job": "forks",
     "aenqueue": "jobs",
     "aenqueue_many": "jobs",
     "aget_job": "jobs",

@@ -48,6 +48,10 @@ class Settings:
     """A job that loses its worker this often in a row without progress is failed as poison."""
     MAX_PAYLOAD_BYTES: int = 1_048_576
     """Largest encoded size of a job's arguments and of each returned value, in bytes."""
+    WARN_CHECKPOINTS: int = 1_000
+    """A job with so many checkpoints is warned of in the log, once in each run."""
+    MAX_CHECKPOINTS: int = 10_000
+    """A job that needs more checkpoints than this fails, without losing any."""
     RETRY: RetryPolicy = field(default_factory=RetryPolicy)
     """The policy of tasks and steps that declare none. Default: one try."""
     RETENTION: Mapping[str, timedelta | None] = field(default_factory=dict)
@@ -144,6 +148,8 @@ _RULES: dict[str, tuple[Any, str]] = {
     "NOTIFY": (_is_notify, "True, False, or a dict of queue name to bool"),
     "MAX_LOST": (_is_count, "a positive integer"),
     "MAX_PAYLOAD_BYTES": (_is_count, "a positive integer, in bytes"),
+    "WARN_CHECKPOINTS": (_is_count, "a positive integer"),
+    "MAX_CHECKPOINTS": (_is_count, "a positive integer"),
     "RETRY": (lambda v: isinstance(v, RetryPolicy), "a RetryPolicy"),
     "RETENTION": (
         _is_retention,

@@ -17,7 +17,7 @@ from asgiref.sync import sync_to_async
 from django_durable.conf import get_settings
 from django_durable.engine import instances
 from django_durable.engine.delivering import deliver, name_call
-from django_durable.engine.intake import find_job, id_of
+from django_durable.engine.finding import find_job, id_of
 from django_durable.engine.options import check_event_key, check_key
 from django_durable.engine.replay import check_name
 from django_durable.engine.waits import NewEvent, NewMessage

@@ -18,15 +18,18 @@
     ├── JobError
     │   ├── JobNotFoundError          no such job
     │   ├── JobStateError             the verb does not fit the state the job is in
+    │   ├── ForkPointError            a job cannot be forked from the step that was named
     │   ├── JobRowError               a row that no enqueue could have written
     │   ├── MissingInstanceError      a model instance among the values is gone
     │   ├── ReturnValueError          what the task returned cannot be stored
     │   ├── PoisonJobError            lost its worker too often
     │   ├── DeadlineExceededError     not done by its deadline
+    │   ├── HistoryTooLongError       needs more checkpoints than a job may have
     │   └── SuspensionSwallowedError  the task caught the exception that suspends it
     ├── WaitError
     │   ├── WaitOutsideJobError       a verb that waits, or awaits children, outside a job
     │   ├── WaitInStepError           ... or inside a step
+    │   ├── ContinueInBranchError     continue_as() in a branch of gather()
     │   ├── ChildFailedError          a child that was started failed or was cancelled; recorded
     │   └── MapFailedError            more items of a map failed than may; recorded
     └── StepError
@@ -156,6 +159,11 @@ class JobStateError(JobError):
     message = "Job {job_id} ({task_path}) cannot be {verb}: it is {state}. {cure}"
 
 
+class ForkPointError(JobError):
+    step: str
+    message = 'Job {job_id} ({task_path}) cannot be forked from "{step}": {reason}'
+
+
 class JobRowError(JobError):
     message = "The row of job {job_id} ({task_path}) cannot be run: {reason}"
 
@@ -186,6 +194,15 @@ class DeadlineExceededError(JobError):
     )
 
 
+class HistoryTooLongError(JobError):
+    count: int
+    message = (
+        "Job {job_id} ({task_path}) has {count} checkpoints, as many as DURABLE['MAX_CHECKPOINTS'] "
+        "lets it have, and needs one more. Nothing is lost: raise the setting and retry the job. "
+        "For good: start endless work over with continue_as(), give many items to map_task()."
+    )
+
+
 class SuspensionSwallowedError(JobError):
     message = (
         "Task {task_path} caught the Suspension raised by a step and went on. "
@@ -208,6 +225,14 @@ class WaitInStepError(WaitError):
     message = (
         '{call} was called inside step "{step}", which would run again from its beginning. '
         "Call it from the task, between its steps."
+    )
+
+
+class ContinueInBranchError(WaitError):
+    path: str
+    message = (
+        "continue_as() was called in the parallel branch {path}. It starts the whole job over: "
+        "call it in the task itself, after gather()."
     )
 
 

@@ -12,7 +12,7 @@ from asgiref.sync import sync_to_async
 from django.db import connections, transaction
 
 from django_durable.conf import get_settings
-from django_durable.engine import enqueueing, families, instances, intake, outcomes, waits
+from django_durable.engine import enqueueing, families, finding, instances, intake, outcomes, waits
 from django_durable.engine.options import check_key, check_retention
 from django_durable.engine.run import current_run
 from django_durable.exceptions import (
@@ -76,7 +76,7 @@ def current_job() -> Job | None:
 
 def get_job(job_id: UUID | str) -> Job:
     """A job by its id. Raises: JobNotFoundError."""
-    return intake.find_job(job_id)
+    return finding.find_job(job_id)
 
 
 async def aget_job(job_id: UUID | str) -> Job:
@@ -91,7 +91,7 @@ def cancel_job(job: Job | UUID | str) -> Job:
 
     Raises: JobNotFoundError; JobStateError if it is finished already.
     """
-    (changed,) = _one(job, outcomes.cancel_jobs(_alias(), [intake.id_of(job)]))
+    (changed,) = _one(job, outcomes.cancel_jobs(_alias(), [finding.id_of(job)]))
     if not changed.changed:
         _refuse(changed, "cancelled", "It is finished.")
     return get_job(changed.job_id)
@@ -117,7 +117,7 @@ def retry_job(
     """
     found = outcomes.retry_jobs(
         _alias(),
-        [intake.id_of(job)],
+        [finding.id_of(job)],
         rerun_interrupted=rerun_interrupted,
         allowed_steps=allow_new_steps,
     )
@@ -138,7 +138,7 @@ def wake_job(job: Job | UUID | str) -> Job:
 
     Raises: JobNotFoundError; JobStateError if it neither sleeps nor is scheduled.
     """
-    job_id = intake.id_of(job)
+    job_id = finding.id_of(job)
     with transaction.atomic(using=_alias()):
         families.lock_jobs(connections[_alias()], [job_id])
         woken = waits.end_timers(connections[_alias()], job_id)
@@ -267,7 +267,7 @@ def _alias() -> str:
 
 def _one(job: Job | UUID | str, found: list[outcomes.Changed]) -> list[outcomes.Changed]:
     if not found:
-        raise JobNotFoundError(job_id=intake.id_of(job))
+        raise JobNotFoundError(job_id=finding.id_of(job))
     return found
 
 

@@ -24,7 +24,7 @@ from django.utils.functional import Promise
 
 from django_durable.conf import get_settings
 from django_durable.engine import instances, reporting
-from django_durable.engine.intake import parse_id
+from django_durable.engine.finding import parse_id
 from django_durable.engine.options import check_key, check_text
 from django_durable.engine.progress import NewProgress
 from django_durable.engine.published import JobProgress, read_progress, read_values

@@ -31,7 +31,7 @@ from uuid import UUID
 from asgiref.sync import async_to_sync, sync_to_async
 
 from django_durable.children import ChildHandle, start_child
-from django_durable.engine import instances, intake, registry
+from django_durable.engine import finding, instances, intake, registry
 from django_durable.engine.options import check_options
 from django_durable.engine.replay import check_name
 from django_durable.exceptions import (
@@ -189,7 +189,7 @@ class Task(Generic[P, R]):
 
     def get_result(self, result_id: UUID | str) -> Job:
         """The job of this task with that id. Raises: JobNotFoundError."""
-        return intake.find_job(result_id, task_paths=(self.path, *self.aliases))
+        return finding.find_job(result_id, task_paths=(self.path, *self.aliases))
 
     async def aget_result(self, result_id: UUID | str) -> Job:
         return await sync_to_async(self.get_result, thread_sensitive=True)(result_id)

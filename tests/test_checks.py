@@ -92,7 +92,7 @@ class DatabaseOptionTests:
 
         (found,) = messages("W002")
 
-        assert "testapp.Account, testapp.Charge" in found.msg
+        assert "testapp.Account, testapp.BankCall, testapp.Charge" in found.msg
         assert "durable.Job" not in found.msg
 
 

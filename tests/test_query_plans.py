@@ -15,6 +15,7 @@ from django_durable import enqueue
 from django_durable.engine import (
     checkpoints,
     claims,
+    forking,
     liveness,
     outcomes,
     registry,
@@ -172,3 +173,13 @@ def test_checkpoints_and_outcomes_find_their_rows_by_key(worker: claims.Claimant
 
     assert_reads(saving, "durable_job_pkey", most_rows=10)
     assert_reads(ending, "durable_job_pkey", most_rows=10)
+
+
+def test_a_fork_reads_only_what_belongs_to_its_source(worker: claims.Claimant) -> None:
+    job = enqueue(quick, "a")
+    params = {"id": uuid.uuid4(), "source_id": job.pk, "from_step": None, "arguments": None}
+    times = {"deadline_at": None, "deadline": None, "notify": True, "quiet_queues": []}
+
+    nodes = plan_nodes(forking.COPY_JOB, params | times)
+
+    assert_reads(nodes, "durable_job_pkey", "job_origin_once", "durable_checkpoint_pkey")

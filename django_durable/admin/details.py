@@ -17,6 +17,7 @@ from django.utils.translation import gettext, gettext_lazy
 
 from django_durable.admin import display
 from django_durable.admin.filters import children_of
+from django_durable.engine.replay import MARKERS
 from django_durable.models import (
     Attempt,
     AttemptOutcome,
@@ -40,6 +41,8 @@ _KINDS = {
     "plain": gettext_lazy("plain"),
     "atomic": gettext_lazy("atomic"),
     "at_most_once": gettext_lazy("at most once"),
+    "fork": gettext_lazy("jobs it was forked with"),
+    "patch": gettext_lazy("patch"),
 }
 
 
@@ -135,6 +138,7 @@ class CheckpointLine:
     next_try: str | None
     value: SafeString | None
     error: SafeString | None
+    can_fork: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +184,7 @@ def _checkpoint_line(row: Mapping[str, Any]) -> CheckpointLine:
         next_try=next_at and display.clock_time(next_at),
         value=_value(row["value_head"], row["value_size"]),
         error=_error(row["error_head"], row["error_size"]),
+        can_fork=row["kind"] not in MARKERS,
     )
 
 

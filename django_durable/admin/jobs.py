@@ -19,7 +19,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy
 
-from django_durable.admin import details, display, verbs
+from django_durable.admin import details, display, forking, verbs
 from django_durable.admin.filters import (
     EnqueuedFilter,
     ParentFilter,
@@ -222,6 +222,8 @@ class JobAdmin(ReadOnlyAdmin):
             "keys": details.list_keys(site, job),
             "retry": self._retry_form(request, job),
             "can_cancel": self._can_cancel(request, job),
+            "can_fork": verbs.is_allowed(request, forking.FORK),
+            "restart": forking.restart_form(request, job),
         }
         return super().render_change_form(request, context, *args, **kwargs)
 
@@ -257,10 +259,17 @@ class JobAdmin(ReadOnlyAdmin):
             if url.name == "durable_job_changelist":
                 for alias in connections:
                     transaction.non_atomic_requests(using=alias)(url.callback)
-        retry, cancel = (self.admin_site.admin_view(v) for v in (self.retry_view, self.cancel_view))
+        views = (self.retry_view, self.cancel_view, self.fork_view, self.restart_view)
+        names = [view.__name__.removesuffix("_view") for view in views]
         return [
-            path("<uuid:job_id>/retry/", retry, name="durable_job_retry"),
-            path("<uuid:job_id>/cancel/", cancel, name="durable_job_cancel"),
+            *(
+                path(
+                    f"<uuid:job_id>/{name}/",
+                    self.admin_site.admin_view(view),
+                    name=f"durable_job_{name}",
+                )
+                for name, view in zip(names, views, strict=True)
+            ),
             *urls,
         ]
 
@@ -270,11 +279,26 @@ class JobAdmin(ReadOnlyAdmin):
     def cancel_view(self, request: HttpRequest, job_id: UUID) -> HttpResponse:
         return self._apply(request, verbs.CANCEL, job_id)
 
+    def fork_view(self, request: HttpRequest, job_id: UUID) -> HttpResponse:
+        return self._make(request, forking.FORK, job_id)
+
+    def restart_view(self, request: HttpRequest, job_id: UUID) -> HttpResponse:
+        return self._make(request, forking.RESTART, job_id)
+
     def _apply(self, request: HttpRequest, verb: verbs.Verb, job_id: UUID) -> HttpResponse:
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         verbs.require(request, verb, f"job {job_id}")
         verbs.apply_to_one(request, verb, job_id)
+        return self._to_page(request, job_id)
+
+    def _make(self, request: HttpRequest, making: forking.Making, job_id: UUID) -> HttpResponse:
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        verbs.require(request, making, f"job {job_id}")
+        return self._to_page(request, forking.make_job(request, making, job_id))
+
+    def _to_page(self, request: HttpRequest, job_id: UUID) -> HttpResponse:
         url = reverse("admin:durable_job_change", args=[job_id], current_app=self.admin_site.name)
         filters = self.get_preserved_filters(request)
         context: Any = {"preserved_filters": filters, "opts": self.opts}

@@ -6,7 +6,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from django import forms
@@ -129,7 +129,16 @@ CANCEL = Verb(
 VERBS = (RETRY, CANCEL)
 
 
-def is_allowed(request: HttpRequest, verb: Verb) -> bool:
+class Permitted(Protocol):
+    """Something done to jobs that needs a permission."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def permission(self) -> str: ...
+
+
+def is_allowed(request: HttpRequest, verb: Permitted) -> bool:
     """Whether the user may see jobs, and do this to them."""
     return bool(_user(request).has_perms(["durable.view_job", verb.permission]))
 
@@ -138,7 +147,7 @@ def _user(request: HttpRequest) -> Any:
     return request.user
 
 
-def require(request: HttpRequest, verb: Verb, target: object) -> None:
+def require(request: HttpRequest, verb: Permitted, target: object) -> None:
     """Raises: PermissionDenied, having recorded who tried what."""
     if not is_allowed(request, verb):
         logger.warning(
@@ -164,7 +173,7 @@ def apply_to_one(request: HttpRequest, verb: Verb, job_id: UUID) -> None:
         with transaction.atomic(using=get_settings().DATABASE):
             job = verb.one(job_id, **form.cleaned_data)
             said = verb.done(job.state)
-            _log(request, {said + describe_options(form.cleaned_data): [job]})
+            log(request, {said + describe_options(form.cleaned_data): [job]})
     except JobNotFoundError:
         messages.error(request, gettext("There is no such job: it was pruned, or never was."))
     except JobStateError:
@@ -214,11 +223,11 @@ def _apply_to_few(request: HttpRequest, verb: Verb, selected: JobQuerySet) -> Bu
         for job in held.values():
             said = verb.done(job.state) if job.pk in fitting else str(verb.not_done)
             entries[said].append(job)
-        _log(request, entries)
+        log(request, entries)
     return result
 
 
-def _log(request: HttpRequest, entries: Mapping[str, Sequence[Job]]) -> None:
+def log(request: HttpRequest, entries: Mapping[str, Sequence[Job]]) -> None:
     for message, rows in entries.items():
         LogEntry.objects.log_actions(_user(request).pk, rows, CHANGE, change_message=message)
 

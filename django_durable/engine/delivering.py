@@ -27,12 +27,24 @@ def deliver(call: str, items: Sequence[NewEvent | NewMessage]) -> None:
             waits.deliver(connections[get_settings().DATABASE], items, None)
         return
     step = active_step()
+    if step is None and _is_done(run):
+        return
     if run.in_task_transaction:
         run.outbox.extend(items)
     elif step is not None and step.kind == "atomic":
         step.outbox.extend(items)
     else:
         run.repeat(lambda: _deliver_now(run, items))
+
+
+def _is_done(run: Run) -> bool:
+    """Whether a fork's source did this already, or a rehearsal must not.
+
+    Raises: Suspension where a rehearsal comes behind what is recorded.
+    """
+    if run.rehearses and not run.scope.is_replaying():
+        run.suspend()
+    return run.rehearses or run.repeats_source
 
 
 def _deliver_now(run: Run, items: Sequence[NewEvent | NewMessage]) -> None:

@@ -11,7 +11,6 @@ nothing is said.
 """
 
 import contextvars
-import copy
 import logging
 from datetime import timedelta
 from typing import Any, NoReturn
@@ -23,6 +22,7 @@ from django.utils import timezone, translation
 
 from django_durable.conf import get_settings
 from django_durable.engine import instances, waiting
+from django_durable.engine.announcing import announce, conclude
 from django_durable.engine.atomic import (
     LeaseLost,
     Rollback,
@@ -32,19 +32,22 @@ from django_durable.engine.atomic import (
     say_committed,
 )
 from django_durable.engine.faults import DATABASE_ERRORS
-from django_durable.engine.outcomes import Outcome, Written, finish_jobs, has_succeeded
-from django_durable.engine.replay import RETRYING
+from django_durable.engine.outcomes import (
+    Outcome,
+    Written,
+    continue_job,
+    finish_jobs,
+    has_succeeded,
+)
 from django_durable.engine.reporting import tell_last
 from django_durable.engine.run import (
     Ending,
     Run,
     Stop,
-    mark_outside,
     release_connections,
     reset_run,
     set_run,
 )
-from django_durable.engine.waits import describe_waits
 from django_durable.exceptions import (
     DeadlineExceededError,
     EnqueueError,
@@ -56,9 +59,8 @@ from django_durable.exceptions import (
     Suspension,
     SuspensionSwallowedError,
 )
-from django_durable.models import FINISHED, Job, JobState
+from django_durable.models import JobState
 from django_durable.retry import RetryPolicy
-from django_durable.signals import job_finished, job_started
 
 logger = logging.getLogger("django_durable")
 
@@ -106,33 +108,6 @@ def deadline_error(run: Run) -> DeadlineExceededError:
     return DeadlineExceededError(
         job_id=job.id, task_path=job.task_path, deadline_at=job.deadline_at
     )
-
-
-def announce(run: Run) -> None:
-    logger.info("Job %s started: %s", run.job.id, run.job.task_path, extra=log_fields(run.job))
-    tell(job_started, run)
-
-
-def tell(signal: Any, run: Run, **more: Any) -> None:
-    """Send a signal; what its receivers raise is logged and changes nothing."""
-    if not signal.has_listeners(run.job.task_path):
-        return
-
-    def send() -> None:
-        mark_outside()
-        answers = signal.send_robust(run.job.task_path, job=copy.copy(run.job), **more)
-        for receiver, answer in answers:
-            if isinstance(answer, Exception):
-                complain(receiver, answer)
-
-    def complain(receiver: Any, error: BaseException) -> None:
-        fields = log_fields(run.job)
-        logger.error("A receiver of a signal failed: %s", receiver, exc_info=error, extra=fields)
-
-    try:
-        contextvars.copy_context().run(send)
-    except BaseException as error:  # send_robust lets SystemExit and its like through
-        complain("it ended with one that is no Exception", error)
 
 
 def call(run: Run) -> tuple[Outcome | Ending, BaseException | None]:
@@ -238,6 +213,8 @@ def decide(run: Run, error: BaseException | None) -> tuple[Outcome | Ending, Bas
         if ending.stop is Stop.DEADLINE:
             late = deadline_error(run)
             return decide_failure(run, late), late
+        if ending.error is not None:
+            return decide_failure(run, ending.error), ending.error
         if ending.stop in FINAL_STOPS or has_suspension(error):
             return ending, None
         swallowed = SuspensionSwallowedError(task_path=run.job.task_path)
@@ -315,6 +292,8 @@ def write(run: Run, decided: Outcome | Ending) -> Written | None:
         return run.writer.finish(outcome_of(run, JobState.WAITING, reason=reason))
     if decided.stop is Stop.WAIT:
         return suspend(run, decided)
+    if decided.stop is Stop.CONTINUED:
+        return start_over(run, decided)
     return None
 
 
@@ -328,52 +307,15 @@ def suspend(run: Run, ending: Ending) -> Written | None:
     return Written(JobState(suspended.state), suspended.due_at)
 
 
-def conclude(
-    run: Run,
-    written: Written,
-    error: BaseException | None,
-    decided: Outcome | Ending | None = None,
-) -> None:
-    """Tell logs and signals what is committed."""
-    job = run.job
-    job.state, job.due_at = written.state, written.due_at
-    log_conclusion(job, written.state, error, decided)
-    if written.state in FINISHED:
-        tell(job_finished, run, state=written.state, error=error)
-
-
-def log_conclusion(
-    job: Job, state: JobState, error: BaseException | None, decided: Outcome | Ending | None
-) -> None:
-    fields = log_fields(job)
-    reason = getattr(decided, "reason", None) or ""
-    if isinstance(decided, Ending) and decided.stop is Stop.WAIT:
-        log_suspension(job, decided)
-    elif state is JobState.FAILED:
-        logger.error("Job %s failed: %s", job.id, job.task_path, exc_info=error, extra=fields)
-    elif state in FINISHED:
-        logger.info("Job %s is %s: %s", job.id, state.lower(), job.task_path, extra=fields)
-    else:
-        logger.warning(
-            "Job %s is %s until %s: %s: %s",
-            job.id, state.lower(), job.due_at, job.task_path, reason, extra=fields,
-        )  # fmt: skip
-
-
-def log_suspension(job: Job, ending: Ending) -> None:
-    """Waiting is ordinary; a step that is tried again is worth a look."""
-    is_retry = any(wait.checkpoint.state == RETRYING for wait in ending.waits)
-    reason = describe_waits(ending.waits)["reason"]
-    level = logging.WARNING if is_retry else logging.INFO
-    logger.log(level, "Job %s: %s: %s", job.id, job.task_path, reason, extra=log_fields(job))
-
-
-def log_fields(job: Job) -> dict[str, Any]:
-    """What every log record about a job carries."""
-    return {
-        "job_id": str(job.id),
-        "task_path": job.task_path,
-        "attempt": job.attempt,
-        "queue_name": job.queue_name,
-        "worker_id": job.worker_id,
-    }
+def start_over(run: Run, ending: Ending) -> Written | None:
+    """Begin the job's next life; a request to cancel that came before ends it instead."""
+    job, arguments = run.job, ending.arguments
+    assert arguments is not None  # continue_as() gives them
+    continued = run.writer.call(
+        lambda connection: continue_job(connection, job.id, job.lease_token, arguments)
+    )
+    if continued is None:
+        return None
+    if continued.cancelled:
+        return run.writer.finish(outcome_of(run, JobState.CANCELLED))
+    return Written(JobState.READY, continued.due_at)

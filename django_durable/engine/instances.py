@@ -177,7 +177,15 @@ def decode_arguments(text: str, task_path: str, job_id: Any) -> Arguments:
     if text == _NO_ARGUMENTS:
         return Arguments([], {})
     task = registry.find_task(task_path)
-    signature = task.signature if task else Signature((), {}, Any)
+    try:
+        return read_arguments(text, task.signature if task else Signature((), {}, Any))
+    except codec.UndecodableError as error:
+        reason = f"its arguments are not what was enqueued: {error}"
+        raise JobRowError(job_id=job_id, task_path=task_path, reason=reason) from error
+
+
+def read_arguments(text: str, signature: Signature) -> Arguments:
+    """The call in a text. Raises: UndecodableError, MissingInstanceError."""
 
     def build(decoder: codec.Decoder, call: codec.JsonValue) -> Arguments:
         args, kwargs = call["args"], call["kwargs"]
@@ -191,11 +199,7 @@ def decode_arguments(text: str, task_path: str, job_id: Any) -> Arguments:
             {k: decoder.decode(v, signature.hint(k)) for k, v in kwargs.items()},
         )
 
-    try:
-        return cast("Arguments", codec.read_text(text, build, resolver(text)))
-    except codec.UndecodableError as error:
-        reason = f"its arguments are not what was enqueued: {error}"
-        raise JobRowError(job_id=job_id, task_path=task_path, reason=reason) from error
+    return cast("Arguments", codec.read_text(text, build, resolver(text)))
 
 
 def decode_result(text: str, task_path: str) -> Any:

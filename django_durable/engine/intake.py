@@ -17,6 +17,7 @@ from django.db import connections, transaction
 
 from django_durable.conf import get_settings
 from django_durable.engine import enqueueing, instances, registry
+from django_durable.engine.adopting import find_children, find_made, rehearse
 from django_durable.engine.enqueueing import (
     Inserted,
     NewJob,
@@ -86,15 +87,13 @@ def build(request: Request) -> NewJob:
         raise InvalidOptionError(option="task", value=task, reason=reason)
     registry.check_conflict(task.path)
     check_queue(task.queue_name)
-    task.bind_arguments(request.args, request.kwargs)
-    limit = get_settings().MAX_PAYLOAD_BYTES
     subject_type, subject_key = _subject_of(task.subject)
     return NewJob(
         id=uuid7(),
         task_path=task.path,
         queue_name=task.queue_name,
         priority=task.priority,
-        arguments=instances.encode_arguments(task.signature, request.args, request.kwargs, limit),
+        arguments=encode_call(task, request.args, request.kwargs),
         run_after=task.run_after,
         delay=task.delay,
         deadline_at=task.deadline if isinstance(task.deadline, datetime) else None,
@@ -103,6 +102,13 @@ def build(request: Request) -> NewJob:
         subject_type=subject_type,
         subject_key=subject_key,
     )
+
+
+def encode_call(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """The arguments of a call as text, checked. Raises: EnqueueError."""
+    task.bind_arguments(args, kwargs)
+    limit = get_settings().MAX_PAYLOAD_BYTES
+    return instances.encode_arguments(task.signature, args, kwargs, limit)
 
 
 def _subject_of(subject: Any) -> tuple[str | None, str | None]:
@@ -225,9 +231,13 @@ def _submit_inside(run: Run, request: Request, new: NewJob) -> Job:
     key = key_of(request, new)
     if key is None:
         return _insert_children(run, step, parent, [new])[0]
-    known = run.repeat(lambda: _find_children(run, [new]))
+    known = find_made(run, step, [new], has_key=True)
+    known = known or run.repeat(lambda: find_children(run, [new]))
     if known:
         return _same_call(run, step, new, known[new.origin])
+    if run.rehearses:
+        taken = enqueueing.find_key(connections[run.alias], key.scope, key.key)
+        return _holder(run.alias, new, key, taken) if taken else rehearse(run, new)
     job = run.repeat(lambda: _submit_keyed(run.alias, request, new, key, parent))
     if job is None:
         run.stop(Ending(stop=Stop.LEASE_LOST))
@@ -271,10 +281,12 @@ def _with_origin(run: Run, step: ActiveStep | None, new: NewJob) -> tuple[Parent
 def _insert_children(
     run: Run, step: ActiveStep | None, parent: Parent, jobs: list[NewJob]
 ) -> list[Job]:
-    inserted = run.repeat(lambda: _insert(run.alias, jobs, parent))
-    missing = [new for new in jobs if new.id not in inserted]
-    known = run.repeat(lambda: _find_children(run, missing)) if missing else {}
-    if len(known) < len(missing):
+    known = find_made(run, step, jobs)
+    fresh = [new for new in jobs if new.origin not in known]
+    inserted = run.repeat(lambda: _insert(run.alias, fresh, parent)) if fresh else {}
+    missing = [new for new in fresh if new.id not in inserted]
+    known |= run.repeat(lambda: find_children(run, missing)) if missing else {}
+    if len(known) + len(inserted) < len(jobs):
         run.stop(Ending(stop=Stop.LEASE_LOST))
     return [
         as_job(run.alias, new, inserted[new.id], parent)
@@ -295,11 +307,6 @@ def _insert(alias: str, jobs: Sequence[NewJob], parent: Parent | None) -> dict[U
     )
 
 
-def _find_children(run: Run, jobs: Sequence[NewJob]) -> dict[str | None, Job]:
-    rows = job_rows(run.alias).filter(parent_id=run.job.id, origin__in=[new.origin for new in jobs])
-    return {row.origin: row for row in rows}
-
-
 def _same_call(run: Run, step: ActiveStep | None, new: NewJob, known: Job) -> Job:
     """The row that an earlier run of this call inserted; between steps it must be the same call."""
     same = known.arguments == new.arguments and known.task_path == new.task_path
@@ -311,35 +318,6 @@ def _same_call(run: Run, step: ActiveStep | None, new: NewJob, known: Job) -> Jo
             )
         )
     return known
-
-
-# --- finding
-
-
-def parse_id(job_id: UUID | str) -> UUID:
-    """Raises: JobNotFoundError for what no job's id can look like."""
-    if isinstance(job_id, UUID):
-        return job_id
-    try:
-        return UUID(job_id)
-    except (ValueError, AttributeError, TypeError):
-        raise JobNotFoundError(job_id=repr(job_id)) from None
-
-
-def id_of(job: Any) -> UUID:
-    """The id of a job given by its row, its id or the text of it. Raises: JobNotFoundError."""
-    return parse_id(getattr(job, "pk", job))
-
-
-def find_job(job_id: UUID | str, task_paths: Sequence[str] | None = None) -> Job:
-    """A job by id, of these tasks if any are named. Raises: JobNotFoundError."""
-    jobs = job_rows(get_settings().DATABASE).filter(pk=parse_id(job_id))
-    if task_paths is not None:
-        jobs = jobs.filter(task_path__in=task_paths)
-    job = jobs.first()
-    if job is None:
-        raise JobNotFoundError(job_id=job_id)
-    return job
 
 
 # --- many at once

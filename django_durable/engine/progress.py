@@ -3,7 +3,8 @@
 Apart from the job's row, which is hot. Each function is one statement under the lease.
 """
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from django_durable.engine.sql import Connection, execute, fetch_one, load
@@ -23,6 +24,18 @@ class NewProgress:
     @property
     def is_complete(self) -> bool:
         return self.total is not None and self.done >= self.total
+
+
+@dataclass(slots=True, eq=False)
+class Report:
+    """The progress that a run has told and that is not written yet; locked while it is."""
+
+    latest: NewProgress | None = None
+    is_replayed: bool = False
+    is_complete: bool = False
+    """Whether what was written last was all."""
+    tried_at: float = float("-inf")
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass(frozen=True, slots=True)

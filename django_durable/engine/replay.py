@@ -7,6 +7,7 @@ scope of its own, ``gather/0/``, so it does not matter which of several ends fir
 """
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -162,6 +163,8 @@ class History:
         self._seqs = count(last + 1)
         self._scopes: dict[str, Scope] = {}
         self.root = self.scope(root_path)
+        self.enqueued_by_source: dict[str, str] = {}
+        """In a fork: the ids of the jobs that its source enqueued between its steps, by origin."""
         for record in self.records.values():
             self._expect(record)
         for scope in self._scopes.values():
@@ -177,8 +180,11 @@ class History:
 
     def _expect(self, record: Recorded) -> None:
         """Put a record into its scope, and the composites it lies in into theirs."""
+        if record.kind == FORK:
+            self.enqueued_by_source = json.loads(record.value or "{}")
+            return
         inner = record.identity.removeprefix(self.root.path)
-        if inner.startswith(COMPENSATION):
+        if inner.startswith(COMPENSATION) or not record.identity.startswith(self.root.path):
             return
         *composites, name = inner.split("/")
         scope = self.root
@@ -228,7 +234,7 @@ class History:
         name = identity.removeprefix(scope.path).partition("#")[0]
         base = base_name(name)
         known_key = base != name and base in scope.recorded_bases
-        if known_key or self._allowed & {base, name, identity}:
+        if known_key or self.allows(base, name, identity):
             return
         within: Scope | None = scope
         while within is not None:
@@ -239,11 +245,22 @@ class History:
                 )
             within = within.parent
 
+    def allows(self, *names: str) -> bool:
+        """Whether an operator allowed one of these to run without a checkpoint."""
+        return not self._allowed.isdisjoint(names)
+
     def add(self, record: Recorded) -> None:
         self.records[record.identity] = record
 
 
-COMPENSATION, PATCH = "compensation@", "patch"
+def life_path(continued_count: int) -> str:
+    """The root scope's path in a life of a job, so that no two lives share an identity."""
+    return f"continued{continued_count}/" if continued_count else ""
+
+
+COMPENSATION, PATCH, FORK = "compensation@", "patch", "fork"
+MARKERS = frozenset({PATCH, FORK})
+"""Kinds of checkpoints that are no call whose outcome a replay must come to."""
 
 
 def same_function(function: Any) -> Any:

@@ -14,10 +14,15 @@ from django.db import connections
 
 from django_durable.engine.clock import machine_seconds
 from django_durable.engine.faults import DATABASE_ERRORS
-from django_durable.engine.progress import NewProgress, Told, save_progress, save_value
+from django_durable.engine.progress import (
+    NewProgress,
+    Report,
+    Told,
+    save_progress,
+    save_value,
+)
 from django_durable.engine.run import (
     Ending,
-    Report,
     Run,
     Stop,
     active_step,

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import threading
+import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -23,16 +23,25 @@ from uuid import UUID, uuid4, uuid5
 
 from django.db import connections
 
+from django_durable.conf import get_settings
 from django_durable.engine.checkpoints import NewCheckpoint, Saved, read_checkpoint
 from django_durable.engine.claims import check_lease
 from django_durable.engine.clock import machine_seconds
 from django_durable.engine.faults import DATABASE_ERRORS, is_connection_error, is_repeatable
 from django_durable.engine.outcomes import Outcome, Written
-from django_durable.engine.progress import NewProgress
-from django_durable.engine.replay import History, Recorded, ReplayMismatch, Scope
+from django_durable.engine.progress import Report
+from django_durable.engine.replay import (
+    COMPENSATION,
+    History,
+    Recorded,
+    ReplayMismatch,
+    Scope,
+    life_path,
+)
 from django_durable.engine.sql import Connection
 from django_durable.engine.waits import Wait
 from django_durable.exceptions import (
+    HistoryTooLongError,
     StepInTransactionError,
     StepOutsideJobError,
     Suspension,
@@ -42,6 +51,7 @@ if TYPE_CHECKING:
     from django_durable.models import Job
 
 T = TypeVar("T")
+logger = logging.getLogger("django_durable")
 
 
 class Writer(Protocol):
@@ -64,6 +74,8 @@ class Stop(Enum):
     OUTRUN = "another branch was first"
     DEADLINE = "its deadline has passed"
     GIVEN_UP = "a step took too long and its thread was given up"
+    CONTINUED = "the job starts over"
+    FAILED = "the job fails, whatever the task does about it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +87,10 @@ class Ending:
     waits: tuple[Wait, ...] = ()
     again: timedelta | None = None
     """Look again after so long at the latest, whatever the waits say."""
+    arguments: str | None = None
+    """Those with which a CONTINUED job starts over."""
+    error: BaseException | None = None
+    """Why the job FAILED."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -102,18 +118,6 @@ class ActiveStep:
         return f"{self.identity}/{call}" if n == 1 else f"{self.identity}/{call}#{n}"
 
 
-@dataclass(slots=True, eq=False)
-class Report:
-    """The progress that a run has told and that is not written yet; locked while it is."""
-
-    latest: NewProgress | None = None
-    is_replayed: bool = False
-    is_complete: bool = False
-    """Whether what was written last was all."""
-    tried_at: float = float("-inf")
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
 @dataclass(kw_only=True, eq=False)
 class Run:
     """One run, from claim to outcome. Made by the executor, used by durable calls.
@@ -134,9 +138,12 @@ class Run:
     begin_timed: Callable[[Run, Any], None] = lambda run, call: None
     after_save: Callable[[str], None] = lambda identity: None
     in_task_transaction: bool = False
+    rehearses: bool = False
+    """Whether this is only a rehearsal: nothing is run that is not recorded, nothing is written."""
     session_timeout: float | None = None
     prepares: bool = False
     cancel_requested: bool = False
+    has_warned: bool = False
     parallel: bool = False
     ending: Ending | None = None
     """Why the whole run stops; a scope has its own for a wait."""
@@ -161,6 +168,11 @@ class Run:
     def scope(self) -> Scope:
         """The scope of the branch this code runs in; outside branches the task's own."""
         return _current_scope.get() or self.history.root
+
+    @property
+    def repeats_source(self) -> bool:
+        """Whether this is a fork that goes once more through what its source did."""
+        return self.job.forked_from_id is not None and self.scope.is_replaying()
 
     def find_ending(self) -> Ending | None:
         """Why this branch must stop, if it must."""
@@ -195,6 +207,31 @@ class Run:
 
     def block(self, mismatch: ReplayMismatch) -> NoReturn:
         self.stop(Ending(stop=Stop.BLOCKED, reason=f"replay mismatch: {mismatch}"))
+
+    def place(self, earlier: Recorded | None) -> int:
+        """The place in the history of a call that has not ended yet. A new one needs room for it.
+
+        Raises: Suspension if the history is too long, which fails the job.
+        """
+        if earlier is not None:
+            return earlier.seq
+        if not self.scope.path.removeprefix(self.history.root.path).startswith(COMPENSATION):
+            self._check_length(len(self.history.records))
+        return self.history.next_seq()
+
+    def _check_length(self, length: int) -> None:
+        settings, job = get_settings(), self.job
+        if length >= settings.MAX_CHECKPOINTS:
+            error = HistoryTooLongError(job_id=job.id, task_path=job.task_path, count=length)
+            self.stop(Ending(stop=Stop.FAILED, error=error))
+        if length >= settings.WARN_CHECKPOINTS and not self.has_warned:
+            self.has_warned = True
+            logger.warning(
+                "Job %s (%s) has %s checkpoints, and fails when it needs more than %s. Start "
+                "endless work over with continue_as(); give many items to map_task().",
+                job.id, job.task_path, length, settings.MAX_CHECKPOINTS,
+                extra={"job_id": str(job.id), "task_path": job.task_path},
+            )  # fmt: skip
 
     def check_may_start(self) -> None:
         """No body starts on a lease that may have run out, unless the database says it is good."""
@@ -249,6 +286,12 @@ class Run:
     def read(self, identity: str) -> Recorded | None:
         job_id: UUID = self.job.id
         return self.writer.call(lambda connection: read_checkpoint(connection, job_id, identity))
+
+
+def history_of(job: Job, records: Iterable[Recorded]) -> History:
+    """The history of a claimed job, in the life it is in."""
+    path = life_path(job.continued_count)
+    return History(records, allowed_steps=job.allowed_steps, root_path=path)
 
 
 _current_run: ContextVar[Run | None] = ContextVar("durable_run", default=None)

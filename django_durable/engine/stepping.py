@@ -148,7 +148,7 @@ def find(
         rule=rule,
         run=run,
         identity=identity,
-        seq=earlier.seq if earlier else run.history.next_seq(),
+        seq=run.place(earlier),
         attempt=earlier.attempt + 1 if earlier and earlier.state == RETRYING else 1,
         fingerprint=fingerprint,
         earlier=earlier,

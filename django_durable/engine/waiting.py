@@ -150,9 +150,20 @@ def require_wait(call: str) -> Run:
 
     Raises: WaitOutsideJobError, WaitInStepError, StepInTransactionError, Suspension.
     """
-    run = require_run(call)
+    run = require_place(call)
     if run is None:
         raise WaitOutsideJobError(call=call)
+    return run
+
+
+def require_place(call: str) -> Run | None:
+    """The run whose task calls this between its steps; None outside jobs.
+
+    Raises: WaitInStepError, StepInTransactionError, Suspension.
+    """
+    run = require_run(call)
+    if run is None:
+        return None
     outer = active_step()
     if outer is not None:
         raise WaitInStepError(call=call, step=outer.identity)
@@ -184,7 +195,7 @@ def find(run: Run, rule: WaitRule) -> Recorded | Point:
         run.block(mismatch)
     if earlier is not None and earlier.is_final:
         return earlier
-    seq = earlier.seq if earlier else run.history.next_seq()
+    seq = run.place(earlier)
     return Point(rule=rule, run=run, identity=identity, seq=seq, earlier=earlier)
 
 

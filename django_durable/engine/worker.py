@@ -25,8 +25,8 @@ from django_durable.engine.faults import DATABASE_ERRORS
 from django_durable.engine.listener import Hooks
 from django_durable.engine.membership import Membership, WorkerOptions, join
 from django_durable.engine.outcomes import finish_jobs
-from django_durable.engine.replay import History, Recorded
-from django_durable.engine.run import Ending, Run, Stop, mark_worker_process
+from django_durable.engine.replay import Recorded
+from django_durable.engine.run import Ending, Run, Stop, history_of, mark_worker_process
 from django_durable.engine.slots import Slots
 from django_durable.engine.states import JobState
 from django_durable.engine.writer import GroupWriter
@@ -170,7 +170,7 @@ class Worker:
             job=job,
             task=registry.get_task(job.task_path),
             alias=self.alias,
-            history=History(records, allowed_steps=job.allowed_steps),
+            history=history_of(job, records),
             writer=self.writer,
             lease_is_fresh=self.member.lease.is_fresh,
             session_timeout=self.options.lease.total_seconds() if self._is_pooled else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from django_durable import RetryPolicy, current_job, enqueue, step, task
+from django_durable import RetryPolicy, continue_as, current_job, enqueue, step, task
 from django_durable.engine import registry
 from tests.protocol.world import HOUR, state_of
 from tests.testapp.models import Charge
@@ -74,6 +74,19 @@ def declare_retrying(body: Callable[[], Any]) -> None:
     @task(path="protocol.retrying")
     def retrying() -> None:
         failing()
+
+
+def declare_continuing() -> None:
+    """``protocol.continuing``: one step, then it starts over."""
+
+    @step
+    def fetch() -> None:
+        pass
+
+    @task(path="protocol.continuing")
+    def continuing(number: int = 0) -> None:
+        fetch()
+        continue_as(number + 1)
 
 
 def declare_enqueueing(after: Callable[[], Any] = lambda: None) -> None:

@@ -38,6 +38,7 @@ SAVE = "into durable_checkpoint as old"
 FINISH = "returning held.index"
 SUSPEND = "'STEP_RETRYING'"
 ENQUEUE = "insert into durable_job"
+CONTINUE = "continued_count = job.continued_count + 1"
 
 
 def assert_state(job: Job, state: str) -> None:

@@ -23,6 +23,7 @@ from tests.protocol.world import (
     new_worker,
     publish,
     save,
+    start_over,
     state_of,
     suspend,
     sweep,
@@ -143,6 +144,11 @@ WRITES: dict[str, tuple[Callable[[Job], Any], Switch, Switch]] = {
         suspend,
         replaced(waits, "SUSPEND_JOB", TOKEN, ""),
         replaced(waits, "SUSPEND_JOB", RUNNING, ""),
+    ),
+    "a next life": (
+        start_over,
+        replaced(outcomes, "CONTINUE_JOB", TOKEN, ""),
+        replaced(outcomes, "CONTINUE_JOB", RUNNING, ""),
     ),
     "a child": (
         enqueue_child,

@@ -23,6 +23,7 @@ from tests.protocol.world import (
     new_worker,
     perform,
     retry,
+    start_over,
     state_of,
     suspend,
 )
@@ -103,6 +104,19 @@ def a_job_asked_to_stop_does_not_end_otherwise(stage: Stage) -> None:
     worker.is_stopped_in(finishing)
     operator.commit()
     finishing.result(PATIENCE)
+
+    assert state_of(job) == "CANCELLED", f"cancel was accepted, and the job is {state_of(job)}"
+
+
+def a_job_asked_to_stop_does_not_start_over(stage: Stage) -> None:
+    job = claimed_job(new_worker())
+    worker, operator = stage.actors("worker", "operator")
+    operator.begin()
+    operator.do(cancel, job)
+    continuing = worker.start(start_over, job)
+    worker.is_stopped_in(continuing)
+    operator.commit()
+    continuing.result(PATIENCE)
 
     assert state_of(job) == "CANCELLED", f"cancel was accepted, and the job is {state_of(job)}"
 
@@ -250,6 +264,16 @@ RULES = [
             )
         },
         symptom="and the job is SUCCESSFUL",
+    ),
+    Rule(
+        name="the next life checks cancel",
+        story=a_job_asked_to_stop_does_not_start_over,
+        off={
+            "unseeing": replaced(
+                outcomes, "CONTINUE_JOB", "cancel_requested_at is not null", "false"
+            )
+        },
+        symptom="and the job is READY",
     ),
     Rule(
         name="promote guard",

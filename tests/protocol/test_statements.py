@@ -31,6 +31,7 @@ from tests.protocol.world import (
     retry,
     save,
     save_all,
+    start_over,
     state_of,
     suspend,
     sweep,
@@ -73,7 +74,7 @@ class BatchTests:
 
 
 class RepeatTests:
-    @pytest.mark.parametrize("write", [finish, suspend, enqueue_child])
+    @pytest.mark.parametrize("write", [finish, suspend, start_over, enqueue_child])
     def test_a_repeated_write_says_that_it_did_nothing(self, write: Callable[[Job], Any]) -> None:
         job = claimed_job(new_worker())
 

@@ -14,12 +14,13 @@ from tests.protocol.lossy import Fate, Flight
 from tests.protocol.runs import (
     declare_atomic,
     declare_atomic_task,
+    declare_continuing,
     declare_enqueueing,
     declare_plain,
     declare_retrying,
 )
 from tests.protocol.stage import PATIENCE, Stage, is_held_up
-from tests.protocol.stories_commits import ENQUEUE, FINISH, SAVE, SUSPEND
+from tests.protocol.stories_commits import CONTINUE, ENQUEUE, FINISH, SAVE, SUSPEND
 from tests.protocol.world import checkpoints_of, claimed_job, new_worker, perform, state_of
 from tests.testapp.models import Charge
 
@@ -35,6 +36,7 @@ class Case:
     state: str = "SUCCESSFUL"
     effects: int = 0
     children: int = 0
+    lives: int = 0
 
 
 CASES = {
@@ -56,6 +58,14 @@ CASES = {
         statement=SUSPEND,
         by_writer=True,
         state="SCHEDULED",
+    ),
+    "a next life": Case(
+        path="protocol.continuing",
+        declare=declare_continuing,
+        statement=CONTINUE,
+        by_writer=True,
+        state="READY",
+        lives=1,
     ),
     "an enqueue": Case(
         path="protocol.enqueueing", declare=declare_enqueueing, statement=ENQUEUE, children=1
@@ -87,7 +97,8 @@ def assert_done_once(job: Job, case: Case) -> None:
     children = Job.objects.filter(parent_id=job.pk).count()
     done = (state_of(job), Charge.objects.count(), children)
     assert done == (case.state, case.effects, case.children), checkpoints_of(job)
-    assert Job.objects.get(pk=job.pk).attempt == 1
+    row = Job.objects.get(pk=job.pk)
+    assert (row.attempt, row.continued_count) == (1, case.lives)
 
 
 @pytest.mark.parametrize("what", CASES)

@@ -24,8 +24,7 @@ from django_durable.engine.clock import StatementTimestamp
 from django_durable.engine.enqueueing import uuid7
 from django_durable.engine.executor import execute
 from django_durable.engine.outcomes import Changed, Outcome, Written
-from django_durable.engine.replay import History
-from django_durable.engine.run import Ending, Run, Stop, Writer, current_run
+from django_durable.engine.run import Ending, Run, Stop, Writer, current_run, history_of
 from django_durable.engine.states import JobState, WaitKind
 from django_durable.models import Checkpoint, Job, Worker
 from tests.protocol.stage import ALIAS
@@ -173,6 +172,13 @@ def suspend(job: Job, delay: timedelta = HOUR) -> waits.Suspended | None:
     return suspended
 
 
+def start_over(job: Job) -> outcomes.Continued | None:
+    continued = outcomes.continue_job(connection, job.pk, job.lease_token, NO_ARGUMENTS)
+    if continued is not None and continued.cancelled:
+        finish(job, JobState.CANCELLED)
+    return continued
+
+
 def enqueue_child(job: Job, origin: str = "enqueue:child") -> bool:
     parent = enqueueing.Parent(job_id=job.pk, lease_token=job.lease_token)
     return bool(
@@ -222,7 +228,7 @@ def retry(*jobs: Job) -> list[Changed]:
 def perform(job: Job, writer: Writer) -> None:
     """Run a claimed job as a slot does, in the calling thread."""
     records = load_checkpoints(ALIAS, [job.pk]).get(job.pk, [])
-    history = History(records, allowed_steps=job.allowed_steps)
+    history = history_of(job, records)
     task = registry.get_task(job.task_path)
     execute(Run(job=job, task=task, alias=ALIAS, history=history, writer=writer))
     connections.close_all()

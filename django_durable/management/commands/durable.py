@@ -17,6 +17,7 @@ from django_durable.management.operations import (
     details,
     diagnosis,
     explaining,
+    forking,
     listing,
     pruning,
     status,
@@ -35,6 +36,7 @@ OPERATIONS: dict[str, Operation] = {
         explaining.OPERATION,
         *changing.OPERATIONS,
         *telling.OPERATIONS,
+        *forking.OPERATIONS,
         pruning.OPERATION,
         diagnosis.OPERATION,
     )

@@ -1,0 +1,91 @@
+"""What a call between steps finds of an earlier run of it: its own job, or that of a fork's source.
+
+A fork goes once more through what its source did before the step it was forked at. There each call
+to enqueue must find the source's job and make no second one. A rehearsal makes none at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from django_durable.engine.enqueueing import NewJob
+from django_durable.engine.replay import ReplayMismatch
+from django_durable.engine.rows import jobs as job_rows
+from django_durable.engine.rows import stored_job
+from django_durable.engine.run import ActiveStep, Run
+from django_durable.engine.states import JobState
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from django_durable.models import Job
+
+Known = dict[str | None, "Job"]
+"""Jobs by the origin of the call that made them."""
+
+
+def find_children(run: Run, jobs: Sequence[NewJob]) -> Known:
+    """The jobs that an earlier run of this very job made by these calls."""
+    rows = job_rows(run.alias).filter(parent_id=run.job.id, origin__in=[new.origin for new in jobs])
+    return {row.origin: row for row in rows}
+
+
+def find_made(
+    run: Run, step: ActiveStep | None, jobs: Sequence[NewJob], *, has_key: bool = False
+) -> Known:
+    """The jobs that these calls must not make again, as far as that is known before trying.
+
+    ``has_key``: the call has an idempotency key, which tells where nothing else is known. Raises:
+    Suspension where a fork repeats a call of which its source kept nothing, since nobody can tell a
+    new call from one whose job is pruned; and where a rehearsal ends.
+    """
+    repeats = run.repeats_source
+    if step is not None or not (repeats or run.rehearses):
+        return {}
+    known = run.repeat(lambda: find_children(run, jobs))
+    for new in jobs:
+        if new.origin in known:
+            continue
+        source = run.history.enqueued_by_source.get(new.origin or "") if repeats else None
+        if source is not None:
+            known[new.origin] = _job_of_source(run, new, source)
+        elif repeats and not has_key and not run.history.allows(f"enqueue:{new.task_path}"):
+            run.block(_unknown(run, new))
+        elif run.rehearses and not has_key:
+            known[new.origin] = rehearse(run, new)
+    return known
+
+
+def _job_of_source(run: Run, new: NewJob, job_id: str) -> Job:
+    """The row; of one that was pruned, what the call says of it."""
+    found = job_rows(run.alias).filter(pk=job_id).first()
+    return found or _imagined(run, new, job_id)
+
+
+def rehearse(run: Run, new: NewJob) -> Job:
+    """A job that would be made here. Raises: Suspension if no recorded call is ahead any more."""
+    if not run.scope.is_replaying():
+        run.suspend()
+    return _imagined(run, new, new.id)
+
+
+def _imagined(run: Run, new: NewJob, job_id: UUID | str) -> Job:
+    return stored_job(
+        run.alias,
+        id=job_id,
+        task_path=new.task_path,
+        queue_name=new.queue_name,
+        priority=new.priority,
+        arguments=new.arguments,
+        origin=new.origin,
+        state=JobState.READY,
+    )
+
+
+def _unknown(run: Run, new: NewJob) -> ReplayMismatch:
+    call = f"enqueue:{new.task_path}"
+    return ReplayMismatch(
+        expected=f"the job that {run.job.forked_from_id} enqueued as {new.origin}",
+        found=f"none: the call is new, or the job is pruned. To enqueue one: allow {call}",
+    )

@@ -1,0 +1,559 @@
+"""Second chances in new jobs: forks keep what came before a step, restarts keep nothing."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from asgiref.sync import async_to_sync
+
+from django_durable import (
+    RetryPolicy,
+    Task,
+    afork_job,
+    arestart_job,
+    cancel_job,
+    current_step,
+    enqueue,
+    enqueue_many,
+    fork_job,
+    restart_job,
+    retry_job,
+    send_event,
+    step,
+    task,
+    wait_for_event,
+)
+from django_durable.exceptions import (
+    ForkPointError,
+    InvalidArgumentsError,
+    InvalidOptionError,
+    JobNotFoundError,
+    NotSerializableError,
+    UnknownTaskError,
+)
+from django_durable.models import Checkpoint, Job, Message
+from django_durable.testing import crash_after, run_jobs
+from tests.builders import (
+    HOUR,
+    checkpoints_of,
+    crashed_job,
+    ended_job,
+    policy,
+    redeployed,
+    resumed_job,
+    rewritten_job,
+    rolled_back,
+    statements,
+)
+from tests.testapp.models import Charge
+from tests.testapp.tasks import fulfil
+
+pytestmark = pytest.mark.django_db
+
+CALLS: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _no_calls() -> None:
+    CALLS.clear()
+
+
+@step
+def work(name: str) -> str:
+    CALLS.append(name)
+    return f"{name} done"
+
+
+def three_steps(path: str = "forks.three", **options: Any) -> Task[..., Any]:
+    def run(ref: str = "a") -> list[str]:
+        return [work(f"{ref}1"), work(f"{ref}2"), work(f"{ref}3")]
+
+    return redeployed(path, run, **options)
+
+
+class ForkTests:
+    def test_goes_on_from_the_step_and_keeps_what_came_before(self) -> None:
+        source = ended_job(three_steps(), "x")
+        CALLS.clear()
+
+        fork = resumed_job(fork_job(source, from_step="work#2"))
+
+        assert CALLS == ["x2", "x3"]
+        assert fork.state == "SUCCESSFUL"
+        assert fork.return_value == ["x1 done", "x2 done", "x3 done"]
+        assert fork.forked_from_id == source.pk != fork.pk
+
+    def test_is_a_job_of_the_same_call_with_a_life_of_its_own(self) -> None:
+        subject = Charge.objects.create(order_ref="o")
+        called = three_steps(queue_name="orders", priority=7, retry=policy(3))
+        source = rewritten_job(
+            ended_job(called.using(subject=subject), "x"),
+            context='{"language":"de"}',
+            continued_count=2,
+            allowed_steps=["work"],
+            deadline_at=None,
+            attempt=4,
+            attempt_base=2,
+            lost_count=1,
+        )
+
+        fork = fork_job(source.pk, from_step="work#3")
+
+        same = (
+            "task_path", "queue_name", "priority", "arguments", "context", "subject_type",
+            "subject_key", "continued_count", "allowed_steps",
+        )  # fmt: skip
+        assert {n: getattr(fork, n) for n in same} == {n: getattr(source, n) for n in same}
+        own = {
+            "state": "READY", "attempt": 1, "attempt_base": 0, "lost_count": 0, "lease_token": 1,
+            "parent_id": None, "origin": None, "run_after": None, "started_at": None,
+            "finished_at": None, "error": None, "encoded_return_value": None,
+        }  # fmt: skip
+        assert {n: getattr(fork, n) for n in own} == own
+        assert fork.enqueued_at > source.enqueued_at
+
+    def test_the_source_stays_as_it_is(self) -> None:
+        source = ended_job(three_steps())
+        before = Job.objects.filter(pk=source.pk).values().get()
+        rows = list(Checkpoint.objects.filter(job_id=source.pk).order_by("seq").values())
+
+        resumed_job(fork_job(source, from_step="work#2"))
+
+        assert Job.objects.filter(pk=source.pk).values().get() == before
+        assert list(Checkpoint.objects.filter(job_id=source.pk).order_by("seq").values()) == rows
+
+    def test_from_the_first_step_keeps_nothing(self) -> None:
+        source = ended_job(three_steps())
+
+        fork = fork_job(source, from_step="work")
+
+        assert checkpoints_of(fork) == {}
+        assert resumed_job(fork).state == "SUCCESSFUL"
+
+    @pytest.mark.parametrize(
+        ("state", "make"),
+        [
+            ("FAILED", lambda: failed_at_third()),
+            ("READY", lambda: crashed_job(three_steps(), after="work#2")),
+            ("CANCELLED", lambda: cancel_job(crashed_job(three_steps(), after="work#2"))),
+            ("SCHEDULED", lambda: retrying_at_third()),
+        ],
+    )
+    def test_a_job_in_any_state_can_be_forked(self, state: str, make: Callable[[], Job]) -> None:
+        source = make()
+        assert source.state in (state, "RUNNING")
+
+        fork = fork_job(source, from_step="work#2")
+
+        assert list(checkpoints_of(fork)) == ["work"]
+        assert fork.state == "READY"
+
+    def test_a_caught_failure_before_the_step_stays_recorded(self) -> None:
+        tries: list[int] = []
+
+        @step
+        def breaks() -> None:
+            tries.append(1)
+            raise ValueError
+
+        def run() -> str:
+            try:
+                breaks()
+            except Exception:
+                CALLS.append("caught")
+            return work("a")
+
+        source = ended_job(redeployed("forks.caught", run))
+
+        fork = resumed_job(fork_job(source, from_step="work"))
+
+        assert (fork.state, len(tries), CALLS) == ("SUCCESSFUL", 1, ["caught", "a"] * 2)
+
+    def test_only_final_checkpoints_are_kept(self) -> None:
+        source = ended_job(three_steps())
+        rows = Checkpoint.objects.filter(job_id=source.pk)
+        rows.filter(identity="work").update(state="STARTED")
+        rows.filter(identity="work#2").update(wait_key="event/paid", compensation='{"call":1}')
+
+        fork = fork_job(source, from_step="work#3")
+
+        (kept,) = checkpoints_of(fork).values()
+        assert (kept.identity, kept.wait_key, kept.compensation) == ("work#2", None, None)
+
+    def test_no_claim_of_the_fork_counts_copied_checkpoints_as_its_own_progress(self) -> None:
+        source = ended_job(three_steps())
+
+        fork = fork_job(source, from_step="work#3")
+
+        assert {row.lease_token for row in checkpoints_of(fork).values()} == {1}
+
+    def test_the_keys_of_its_steps_are_its_own(self) -> None:
+        keys: list[str] = []
+
+        @step
+        def keyed() -> None:
+            keys.append(current_step().idempotency_key)
+
+        source = ended_job(redeployed("forks.keys", lambda: keyed()))
+        resumed_job(fork_job(source, from_step="keyed"))
+
+        assert len(set(keys)) == 2
+
+    def test_a_fork_can_be_forked(self) -> None:
+        source = ended_job(three_steps())
+        fork = resumed_job(fork_job(source, from_step="work#3"))
+        CALLS.clear()
+
+        again = resumed_job(fork_job(fork, from_step="work#3"))
+
+        assert (again.state, CALLS) == ("SUCCESSFUL", ["a3"])
+        assert again.forked_from_id == fork.pk
+
+    def test_has_a_deadline_only_if_one_is_given(self) -> None:
+        source = ended_job(three_steps())
+        Job.objects.filter(pk=source.pk).update(deadline_at=source.enqueued_at + HOUR)
+
+        plain = fork_job(source, from_step="work#2")
+        short = fork_job(source, from_step="work#2", deadline=timedelta(hours=2))
+        fixed = fork_job(source, from_step="work#2", deadline=source.enqueued_at + HOUR * 9)
+
+        assert plain.deadline_at is None
+        assert short.deadline_at == short.enqueued_at + timedelta(hours=2)
+        assert fixed.deadline_at == source.enqueued_at + HOUR * 9
+
+    def test_is_one_statement_in_the_callers_transaction(self) -> None:
+        source = ended_job(three_steps())
+        with rolled_back(), statements() as sent:
+            fork_job(source, from_step="work#2")
+
+        assert [s.partition(" ")[0] for s in sent if "insert" in s] == ["with"]
+        assert Job.objects.count() == 1
+
+    def test_the_async_twin_does_the_same(self) -> None:
+        source = ended_job(three_steps())
+
+        fork = async_to_sync(afork_job)(source, from_step="work#2")
+
+        assert list(checkpoints_of(fork)) == ["work"]
+
+
+def failed_at_third() -> Job:
+    def run() -> None:
+        work("1")
+        work("2")
+        fails()
+
+    return ended_job(redeployed("forks.fails", run))
+
+
+@step
+def fails() -> None:
+    raise ValueError("no")
+
+
+def retrying_at_third() -> Job:
+    @step(retry=RetryPolicy(max_attempts=2, initial_delay=HOUR))
+    def later() -> None:
+        raise ValueError("not yet")
+
+    def run() -> None:
+        work("1")
+        work("2")
+        later()
+
+    return ended_job(redeployed("forks.retries", run))
+
+
+class WrongPlaceTests:
+    def test_an_unknown_identity_names_those_there_are(self) -> None:
+        source = ended_job(three_steps())
+
+        with pytest.raises(ForkPointError) as caught:
+            fork_job(source, from_step="work#4")
+
+        assert str(caught.value) == (
+            f'Job {source.pk} (forks.three) cannot be forked from "work#4": '
+            "there is no such checkpoint. Those it has: work, work#2, work#3."
+        )
+        assert Job.objects.count() == 1
+
+    def test_a_job_without_checkpoints_has_none_to_name(self) -> None:
+        with pytest.raises(ForkPointError, match="Those it has: none"):
+            fork_job(enqueue(fulfil, "a"), from_step="charge")
+
+    def test_a_long_list_is_cut(self) -> None:
+        def run() -> None:
+            for i in range(60):
+                work(str(i))
+
+        source = ended_job(redeployed("forks.many", run))
+        with pytest.raises(ForkPointError, match=r"work#50, and more\."):
+            fork_job(source, from_step="nothing")
+
+    def test_a_place_behind_an_undone_step_is_refused(self) -> None:
+        """It would be skipped although its effect is gone."""
+        source = ended_job(three_steps())
+        rows = Checkpoint.objects.filter(job_id=source.pk)
+        rows.filter(identity="work#2").update(state="COMPENSATED")
+
+        with pytest.raises(ForkPointError, match="work#2 before it is undone"):
+            fork_job(source, from_step="work#3")
+
+        fork = fork_job(source, from_step="work#2")
+        assert list(checkpoints_of(fork)) == ["work"]
+
+    @pytest.mark.parametrize("job", [uuid4(), str(uuid4()), "nonsense"])
+    def test_a_job_that_is_not_there_is_not_found(self, job: Any) -> None:
+        with pytest.raises(JobNotFoundError):
+            fork_job(job, from_step="work")
+        with pytest.raises(JobNotFoundError):
+            restart_job(job)
+
+    @pytest.mark.parametrize("deadline", [timedelta(0), "soon", 5])
+    def test_a_bad_deadline_is_refused(self, deadline: Any) -> None:
+        with pytest.raises(InvalidOptionError, match="deadline"):
+            fork_job(uuid4(), from_step="work", deadline=deadline)
+
+
+class RestartTests:
+    def test_makes_a_new_job_of_the_stored_call(self) -> None:
+        source = ended_job(three_steps(queue_name="orders", priority=3), "x")
+
+        again = restart_job(source)
+
+        assert (again.arguments, again.queue_name, again.priority) == (
+            source.arguments, "orders", 3,
+        )  # fmt: skip
+        assert (again.state, again.lease_token, again.forked_from_id) == ("READY", 0, source.pk)
+        assert checkpoints_of(again) == {}
+        assert resumed_job(again).return_value == ["x1 done", "x2 done", "x3 done"]
+        assert CALLS == ["x1", "x2", "x3"] * 2
+
+    def test_takes_other_arguments(self) -> None:
+        source = ended_job(fulfil, "a")
+
+        again = resumed_job(restart_job(source, "b", amount=5))
+
+        assert again.return_value == "b paid 5"
+
+    def test_begins_its_first_life_whatever_the_other_one_was_in(self) -> None:
+        source = rewritten_job(ended_job(three_steps()), continued_count=3, allowed_steps=["x"])
+
+        again = restart_job(source)
+
+        assert (again.continued_count, again.allowed_steps) == (0, [])
+
+    def test_a_task_unknown_here_can_be_restarted_as_it_was(self) -> None:
+        source = rewritten_job(enqueue(fulfil, "a"), task_path="gone.task")
+
+        assert restart_job(source).task_path == "gone.task"
+        with pytest.raises(UnknownTaskError):
+            restart_job(source, "b")
+
+    def test_wrong_arguments_are_refused_and_nothing_is_written(self) -> None:
+        source = ended_job(fulfil, "a")
+
+        with pytest.raises(InvalidArgumentsError):
+            restart_job(source, "a", 1, 2, 3)
+        with pytest.raises(NotSerializableError):
+            restart_job(source, object())
+
+        assert Job.objects.count() == 1
+
+    def test_keywords_of_the_task_may_have_any_name(self) -> None:
+        @task(path="forks.named")
+        def named(job: str, from_step: str) -> str:
+            return job + from_step
+
+        source = ended_job(named, job="a", from_step="b")
+
+        assert resumed_job(restart_job(source, job="c", from_step="d")).return_value == "cd"
+
+    def test_the_async_twin_does_the_same(self) -> None:
+        source = ended_job(fulfil, "a")
+
+        assert async_to_sync(arestart_job)(source, "b").args == ["b"]
+
+
+@task(path="forks.child")
+def child(name: str) -> str:
+    return name
+
+
+def family() -> str:
+    """Enqueues between its steps: before the first, and between the last two."""
+    one = enqueue(child, "one")
+    work("1")
+    work("2")
+    two = enqueue(child, "two")
+    work("3")
+    return f"{one.pk} {two.pk}"
+
+
+def children_of(job: Job) -> list[tuple[str | None, str]]:
+    rows = Job.objects.filter(parent_id=job.pk).order_by("enqueued_at")
+    return [(row.origin, row.args[0]) for row in rows]
+
+
+class EnqueuedBeforeTests:
+    """What the source enqueued before the place of the fork is not enqueued again."""
+
+    def test_calls_in_the_kept_part_find_the_jobs_of_the_source(self) -> None:
+        source = ended_job(redeployed("forks.family", family))
+        (one, two) = Job.objects.filter(parent_id=source.pk).order_by("enqueued_at")
+
+        fork = resumed_job(fork_job(source, from_step="work#3"))
+
+        assert fork.state == "SUCCESSFUL"
+        assert children_of(fork) == [("enqueue:forks.child#2", "two")]
+        assert fork.return_value.split()[0] == str(one.pk)
+        assert fork.return_value.split()[1] != str(two.pk)
+
+    def test_what_the_fork_enqueued_itself_is_found_by_its_own_replay(self) -> None:
+        source = ended_job(redeployed("forks.family", family))
+        fork = fork_job(source, from_step="work#3")
+        with crash_after("work#3"):
+            run_jobs()
+
+        assert resumed_job(fork).state == "SUCCESSFUL"
+        (own,) = Job.objects.filter(parent_id=fork.pk)
+        assert fork.return_value.split()[1] == str(own.pk)
+
+    def test_a_fork_of_a_fork_finds_them_too(self) -> None:
+        source = ended_job(redeployed("forks.family", family))
+        first = resumed_job(fork_job(source, from_step="work#3"))
+
+        second = resumed_job(fork_job(first, from_step="work#3"))
+
+        assert second.return_value.split()[0] == first.return_value.split()[0]
+        assert children_of(second) == [("enqueue:forks.child#2", "two")]
+
+    def test_of_two_under_one_origin_the_later_one_is_found(self) -> None:
+        def run() -> str:
+            two = enqueue(child, "two")
+            work("3")
+            work("4")
+            return str(two.pk)
+
+        source = ended_job(redeployed("forks.both", run))
+        first = resumed_job(fork_job(source, from_step="work"))
+        assert first.return_value != source.return_value
+
+        second = resumed_job(fork_job(first, from_step="work#2"))
+
+        assert second.return_value == first.return_value
+
+    def test_they_are_known_when_the_source_and_they_are_pruned(self) -> None:
+        source = ended_job(redeployed("forks.family", family))
+        first, _ = source.return_value.split()
+        fork = fork_job(source, from_step="work#3")
+        Job.objects.exclude(pk=fork.pk).delete()
+
+        assert resumed_job(fork).return_value.split()[0] == first
+        assert children_of(fork) == [("enqueue:forks.child#2", "two")]
+
+    def test_jobs_enqueued_inside_a_step_belong_to_the_step(self) -> None:
+        @step
+        def spawn(name: str) -> str:
+            return str(enqueue(child, name).pk)
+
+        def run() -> list[str]:
+            return [spawn("a"), spawn("b")]
+
+        source = ended_job(redeployed("forks.inside", run))
+
+        fork = resumed_job(fork_job(source, from_step="spawn#2"))
+
+        assert children_of(fork) == [("spawn#2/enqueue:forks.child", "b")]
+        assert fork.return_value[0] == source.return_value[0]
+        assert not Checkpoint.objects.filter(job_id=fork.pk, kind="fork").exists()
+
+    def test_many_at_once_are_found_too(self) -> None:
+        def run() -> list[str]:
+            made = enqueue_many(child.bind(str(i)) for i in range(3))
+            work("1")
+            work("2")
+            return [str(job.pk) for job in made]
+
+        source = ended_job(redeployed("forks.many", run))
+
+        fork = resumed_job(fork_job(source, from_step="work#2"))
+
+        assert fork.return_value == source.return_value
+        assert children_of(fork) == []
+
+    def test_other_arguments_block_as_in_any_replay(self) -> None:
+        source = ended_job(redeployed("forks.family", family))
+
+        def other() -> None:
+            enqueue(child, "other")
+            work("1")
+            work("2")
+
+        fork = fork_job(source, from_step="work#3")
+        redeployed("forks.family", other)
+
+        assert resumed_job(fork).wait_kind == "blocked"
+
+    def test_a_call_the_source_did_not_make_blocks_until_it_is_allowed(self) -> None:
+        """A new call and one whose job is pruned look alike, and nobody can tell."""
+        source = ended_job(redeployed("forks.family", family))
+        Job.objects.filter(parent_id=source.pk).delete()
+        fork = resumed_job(fork_job(source, from_step="work#3"))
+
+        assert fork.wait_kind == "blocked"
+        assert fork.wait_reason == (
+            f"replay mismatch: expected the job that {source.pk} enqueued as enqueue:forks.child; "
+            "found none: the call is new, or the job is pruned. To enqueue one: "
+            "allow enqueue:forks.child"
+        )
+        retry_job(fork, allow_new_steps=["enqueue:forks.child"])
+
+        assert resumed_job(fork).state == "SUCCESSFUL"
+        assert [name for _, name in children_of(fork)] == ["one", "two"]
+
+    def test_an_idempotency_key_tells_what_the_source_did_not_note(self) -> None:
+        key = child.using(idempotency_key="k")
+
+        def run() -> str:
+            made = enqueue(key, "one")
+            work("1")
+            work("2")
+            return str(made.pk)
+
+        first = enqueue(key, "one")
+        source = ended_job(redeployed("forks.keyed", run))
+        assert source.return_value == str(first.pk)
+
+        assert resumed_job(fork_job(source, from_step="work#2")).return_value == str(first.pk)
+
+    def test_events_of_the_kept_part_are_not_sent_again(self) -> None:
+        @task(path="forks.listener")
+        def listens() -> None:
+            wait_for_event("said")
+
+        def run(listener: str) -> None:
+            send_event(listener, "said", 1)
+            work("1")
+            work("2")
+            send_event(listener, "said", 2)
+            work("3")
+
+        listener = enqueue(listens)
+        rewritten_job(listener, state="SCHEDULED", due_at=listener.due_at + HOUR)
+        source = ended_job(redeployed("forks.sends", run), str(listener.pk))
+
+        fork = resumed_job(fork_job(source, from_step="work#3"))
+
+        assert fork.state == "SUCCESSFUL"
+        sent = Message.objects.filter(job_id=listener.pk).order_by("id")
+        assert [row.payload for row in sent] == ["1", "2", "2"]
+
+    def test_a_restart_enqueues_anew(self) -> None:
+        source = ended_job(redeployed("forks.family", family))
+
+        again = resumed_job(restart_job(source))
+
+        assert [name for _, name in children_of(again)] == ["one", "two"]
