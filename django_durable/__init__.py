@@ -11,6 +11,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from django_durable.approvals import aanswer_approval as aanswer_approval
+    from django_durable.approvals import answer_approval as answer_approval
+    from django_durable.approvals import await_for_approval as await_for_approval
+    from django_durable.approvals import open_approvals as open_approvals
+    from django_durable.approvals import wait_for_approval as wait_for_approval
     from django_durable.children import ChildHandle as ChildHandle
     from django_durable.composing import MapResult as MapResult
     from django_durable.composing import agather as agather
@@ -73,6 +78,11 @@ if TYPE_CHECKING:
     from django_durable.waiting import wait_until as wait_until
 
 _HOMES = {
+    "aanswer_approval": "approvals",
+    "answer_approval": "approvals",
+    "await_for_approval": "approvals",
+    "open_approvals": "approvals",
+    "wait_for_approval": "approvals",
     "DurableError": "exceptions",
     "RetryAfter": "retry",
     "RetryPolicy": "retry",

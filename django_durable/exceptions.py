@@ -32,6 +32,13 @@
     │   ├── ContinueInBranchError     continue_as() in a branch of gather()
     │   ├── ChildFailedError          a child that was started failed or was cancelled; recorded
     │   └── MapFailedError            more items of a map failed than may; recorded
+    ├── ApprovalError
+    │   ├── ApprovalRequestError      a task asks for an approval that nobody could give
+    │   ├── ApprovalNotFoundError     no such approval
+    │   ├── ApprovalDeniedError       this user may not answer
+    │   ├── ApprovalFormError         the answer does not satisfy the form
+    │   ├── UnknownFormError          the form's class is not loaded in this process
+    │   └── ApprovalClosedError       answered before, timed out, or its job ended
     └── StepError
         ├── StepFailedError           a step whose tries are used up; recorded, replays
         │   ├── StepTimeoutError      ... since it took too long
@@ -50,8 +57,10 @@
 Each error keeps the fields its message is made of, and survives pickling with them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
+
+from django.core.exceptions import PermissionDenied
 
 
 class DurableError(Exception):
@@ -257,6 +266,48 @@ class MapFailedError(WaitError):
         "{failed} of {total} items of {task_path} failed, more than may. The first: item {index}: "
         "{error_type}: {error_message}"
     )
+
+
+class ApprovalError(DurableError):
+    pass
+
+
+class ApprovalRequestError(ApprovalError, ValueError):
+    option: str
+    message = "wait_for_approval() cannot ask with {option} {value!r}: {reason}"
+
+
+class ApprovalNotFoundError(ApprovalError):
+    message = "There is no approval {approval_id}: never asked for, or pruned with its job."
+
+
+class ApprovalDeniedError(ApprovalError, PermissionDenied):
+    message = 'User {user} may not answer "{title}": that takes {right}.'
+
+
+class ApprovalFormError(ApprovalError, ValueError):
+    """What is wrong with an answer: ``errors`` by field; ``form`` is bound, to be shown again."""
+
+    errors: Mapping[str, Sequence[str]]
+    form: Any = None
+    message = 'The answer to "{title}" does not satisfy its form: {reason}'
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = {name: value for name, value in self.__dict__.items() if name != "form"}
+        return _rebuild, (type(self), fields)
+
+
+class UnknownFormError(ApprovalError):
+    path: str
+    message = (
+        "The form {path} is not loaded in this process. Import it in a module named in "
+        "DURABLE['TASK_MODULES'], which every process loads. If it was moved or renamed, define a "
+        "class of that name at its former place for approvals that are still open."
+    )
+
+
+class ApprovalClosedError(ApprovalError):
+    message = '"{title}" is not open any more: {reason}'
 
 
 class StepError(DurableError):

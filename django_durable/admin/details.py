@@ -18,7 +18,9 @@ from django.utils.translation import gettext, gettext_lazy
 from django_durable.admin import display
 from django_durable.admin.filters import children_of
 from django_durable.engine.replay import MARKERS
+from django_durable.engine.states import ApprovalState
 from django_durable.models import (
+    Approval,
     Attempt,
     AttemptOutcome,
     Checkpoint,
@@ -145,6 +147,8 @@ class CheckpointLine:
 class CheckpointPage:
     lines: list[CheckpointLine]
     page: Page[Any]
+    questions: list[str]
+    """The identities of waits for an approval."""
 
     @property
     def numbers(self) -> list[int | str]:
@@ -167,7 +171,8 @@ def list_checkpoints(job: Job, number: str | None) -> CheckpointPage:
         error_size=Length(_ERROR),
     )
     page = Paginator(ordered, CHECKPOINTS_PER_PAGE).get_page(number)
-    return CheckpointPage([_checkpoint_line(row) for row in page], page)
+    asked = [row["identity"] for row in page if row["kind"] == "approval"]
+    return CheckpointPage([_checkpoint_line(row) for row in page], page, asked)
 
 
 def _checkpoint_line(row: Mapping[str, Any]) -> CheckpointLine:
@@ -204,6 +209,27 @@ def has_interrupted_step(job: Job) -> bool:
 
 
 # --- other rows
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalLine:
+    """A question that the job asked people."""
+
+    link: SafeString
+    state: SafeString
+
+
+def list_approvals(site: AdminSite, job: Job, identities: list[str]) -> list[ApprovalLine]:
+    """The questions of some waits; no query if there are none."""
+    if not identities:
+        return []
+    rows = Approval.objects.using(job._state.db).filter(job_id=job.pk, identity__in=identities)
+    found = rows.judged().defer("answer").order_by("pk")
+    return [ApprovalLine(display.link(site, row, row), approval_badge(row)) for row in found]
+
+
+def approval_badge(approval: Approval) -> SafeString:
+    return display.badge(approval.state, ApprovalState(approval.state).label)
 
 
 @dataclass(frozen=True, slots=True)

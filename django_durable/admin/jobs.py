@@ -214,9 +214,11 @@ class JobAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         """Add the lists, and the verbs that fit the job and are allowed to the user."""
         site, job = self.admin_site, context["original"]
+        checkpoints = details.list_checkpoints(job, request.GET.get("checkpoints"))
         context |= {
+            "approvals": details.list_approvals(site, job, checkpoints.questions),
             "attempts": details.list_attempts(site, job),
-            "checkpoints": details.list_checkpoints(job, request.GET.get("checkpoints")),
+            "checkpoints": checkpoints,
             "children": details.list_children(site, job),
             "all_children": details.children_link(site, job),
             "keys": details.list_keys(site, job),

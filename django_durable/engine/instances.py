@@ -82,6 +82,15 @@ def _rows(label: str, keys: list[Any]) -> list[models.Model]:
         raise codec.UndecodableError(reason=f"{label} has no such keys ({error}).") from None
 
 
+def find_instance(model: type[models.Model], key: str) -> models.Model | None:
+    """The row of a model whose primary key reads so; None if there is none (any more)."""
+    alias = router.db_for_write(model) or DEFAULT_DB_ALIAS
+    try:
+        return model._base_manager.using(alias).filter(pk=key).first()
+    except (ValueError, ValidationError):  # keys of this model look different by now
+        return None
+
+
 @lru_cache(maxsize=2048)
 def hints_of(function: Any) -> dict[str, Any]:
     """The type hints of a function; none of it if one cannot be evaluated."""

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 from django_durable.conf import get_settings
-from django_durable.engine import families, liveness, outcomes, retention, waits
+from django_durable.engine import approvals, families, liveness, outcomes, retention, waits
 from django_durable.engine.clock import machine_seconds
 from django_durable.engine.states import FINISHED, JobState
 
@@ -73,6 +73,7 @@ class Maintenance:
             Chore(poll, self.promote),
             Chore(poll, self.fail_overdue),
             Chore(poll, self.cancel_children),
+            Chore(PRUNE_SECONDS, self.close_approvals),
             Chore(PRUNE_SECONDS, self.prune, due_at=machine_seconds() + PRUNE_SECONDS),
         ]
 
@@ -179,6 +180,11 @@ class Maintenance:
             self.woken()
         families.clear_cancels_children(self.connection, limit=CHUNK)
         return len(children) == CANCELLED_AT_ONCE
+
+    def close_approvals(self) -> None:
+        """Mark questions closed whose job ended; nobody could answer them any more before that."""
+        while approvals.close_some(self.connection.alias, limit=CHUNK) == CHUNK:
+            pass
 
     def prune(self) -> None:
         """Delete one chunk of each kind of what finished long enough ago."""

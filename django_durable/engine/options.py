@@ -10,6 +10,8 @@ from django_durable.retry import RetryPolicy
 
 _QUEUE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}")
 LONGEST_KEY = 500
+ENGINE_KEYS = "durable/"
+"""What the keys of the engine's own events begin with."""
 LONGEST = timedelta(days=36_500)
 
 
@@ -74,6 +76,8 @@ def check_backoff(value: Any) -> str | None:
 
 def check_event_key(value: Any) -> str | None:
     """What is wrong with the key of a broadcast event, or None."""
+    if isinstance(value, str) and value.startswith(ENGINE_KEYS):
+        return f"keys that begin with {ENGINE_KEYS} are the engine's own."
     return check_key(value)
 
 

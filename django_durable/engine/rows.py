@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
 
     from django_durable.models import Checkpoint, Job, JobQuerySet, Worker
+    from django_durable.models.approval import ApprovalQuerySet
 
 
 def jobs(alias: str) -> JobQuerySet:
@@ -18,6 +19,10 @@ def jobs(alias: str) -> JobQuerySet:
 
 def checkpoints(alias: str) -> QuerySet[Checkpoint]:
     return apps.get_model("durable", "Checkpoint")._base_manager.using(alias)
+
+
+def approvals(alias: str) -> ApprovalQuerySet:
+    return apps.get_model("durable", "Approval").objects.using(alias)
 
 
 def workers(alias: str) -> QuerySet[Worker]:

@@ -52,3 +52,13 @@ class CheckpointState(TextChoices):
     SUCCESSFUL = "SUCCESSFUL", gettext_lazy("successful")
     FAILED = "FAILED", gettext_lazy("failed")
     COMPENSATED = "COMPENSATED", gettext_lazy("undone by its compensation")
+
+
+class ApprovalState(TextChoices):
+    """Where a question to people stands, as its answer, its wait and its job tell together."""
+
+    OPEN = "OPEN", gettext_lazy("open")
+    APPROVED = "APPROVED", gettext_lazy("approved")
+    REJECTED = "REJECTED", gettext_lazy("rejected")
+    TIMED_OUT = "TIMED_OUT", gettext_lazy("timed out")
+    JOB_ENDED = "JOB_ENDED", gettext_lazy("its job ended")

@@ -92,11 +92,16 @@ class Suspended:
 def lock_waits(connection: Connection, waits: Sequence[Wait]) -> None:
     """Lock the events and mailboxes of some waits, to commit; first in a transaction."""
     if keys := [wait.event_key for wait in waits if wait.event_key is not None]:
-        fetch_all(connection, LOCK_EVENTS, {"keys": sorted(set(keys))})
+        lock_events(connection, keys)
     if boxes := [w for w in waits if w.message_name is not None]:
         names = [wait.message_name for wait in boxes]
         ids = [wait.checkpoint.job_id for wait in boxes]
         fetch_all(connection, LOCK_MAILBOXES, {"job_ids": ids, "names": names})
+
+
+def lock_events(connection: Connection, keys: Sequence[str]) -> None:
+    """Lock the rows of broadcast events, made if need be, to commit; first in a transaction."""
+    fetch_all(connection, LOCK_EVENTS, {"keys": sorted(set(keys))})
 
 
 def suspend_job(

@@ -24,7 +24,7 @@ from django_durable.engine.replay import base_name
 from django_durable.engine.run import Ending, Run, Stop, history_of
 from django_durable.engine.sql import Connection
 from django_durable.engine.states import FOREVER
-from django_durable.models import DELAYED, Checkpoint, Job
+from django_durable.models import DELAYED, Approval, Checkpoint, Job
 
 T = TypeVar("T")
 logger = logging.getLogger("django_durable")
@@ -32,7 +32,7 @@ logger = logging.getLogger("django_durable")
 MOST_JOBS = 10_000
 """A guard against jobs that enqueue themselves for ever."""
 CODE_VERSION = "run_jobs"
-_crash_after: ContextVar[str | None] = ContextVar("durable_crash_after", default=None)
+_crash_point: ContextVar["CrashPoint | None"] = ContextVar("durable_crash_point", default=None)
 
 
 class DirectWriter:
@@ -62,7 +62,8 @@ def run_jobs(*, ahead: timedelta = timedelta(0)) -> list[Job]:
     if ahead:
         _move_back(alias, ahead)
     worker_id = _register(alias)
-    crash = CrashPoint(_crash_after.get())
+    crash = _crash_point.get() or CrashPoint(None)
+    crash.happened = False
     done: list[Job] = []
     try:
         while not crash.happened and (job := _claim_next(alias, worker_id)):
@@ -84,13 +85,13 @@ def crash_after(step_name: str) -> Iterator[None]:
     ``step_name`` is a step's name, or an identity such as ``charge#2``. The next ``run_jobs``
     recovers the job. Raises: AssertionError at the end if no such step was saved.
     """
-    token = _crash_after.set(step_name)
-    before = _count_saved(step_name)
+    point = CrashPoint(step_name)
+    token = _crash_point.set(point)
     try:
         yield
     finally:
-        _crash_after.reset(token)
-    if _count_saved(step_name) <= before:
+        _crash_point.reset(token)
+    if not point.crashes:
         raise AssertionError(f'No step "{step_name}" was saved, so nothing crashed after it.')
 
 
@@ -100,20 +101,17 @@ class CrashPoint:
     def __init__(self, step_name: str | None) -> None:
         self._step_name = step_name
         self.happened = False
+        self.crashes = 0
 
     def watch(self, run: Run) -> Callable[[str], None]:
         def after_save(identity: str) -> None:
             names = (identity, base_name(identity.partition("#")[0]))
             if self._step_name in names:
                 self.happened = True
+                self.crashes += 1
                 run.stop(Ending(stop=Stop.LEASE_LOST))
 
         return after_save
-
-
-def _count_saved(step_name: str) -> int:
-    rows = Checkpoint.objects.using(get_settings().DATABASE).values_list("identity", flat=True)
-    return sum(step_name in (i, base_name(i.partition("#")[0])) for i in rows)
 
 
 def _move_back(alias: str, ahead: timedelta) -> None:
@@ -123,6 +121,7 @@ def _move_back(alias: str, ahead: timedelta) -> None:
     bounded.update(deadline_at=F("deadline_at") - ahead)
     waits = Checkpoint.objects.using(alias).filter(state="STARTED")
     waits.update(started_at=F("started_at") - ahead, next_attempt_at=F("next_attempt_at") - ahead)
+    Approval.objects.using(alias).open().update(deadline_at=F("deadline_at") - ahead)
 
 
 def _register(alias: str) -> int:

@@ -64,9 +64,12 @@ plan as (
         count(*) < (select count(*) from wanted) as is_over,
         min(started_at) filter (where state = 'STARTED') as waiting_since,
         min(next_attempt_at) filter (where state = 'STARTED') as wait_deadline_at,
+        -- a deadline that is behind us could not be written yet: that, too, is looked at again later
         least(
-            min(next_attempt_at), statement_timestamp() + %(again)s::interval,
-            timestamptz '9999-01-01 00:00+00'
+            min(next_attempt_at) filter (
+                where %(again)s::interval is null or next_attempt_at > statement_timestamp()
+            ),
+            statement_timestamp() + %(again)s::interval, timestamptz '9999-01-01 00:00+00'
         ) as due_at
     from saved
 ),

@@ -1,0 +1,12 @@
+"""The pages of the package: ``path("durable/", include("django_durable.urls"))``."""
+
+from django.urls import path
+
+from django_durable.views import approvals
+
+app_name = "durable"
+
+urlpatterns = [
+    path("approvals/", approvals.approval_list, name="approvals"),
+    path("approvals/<int:approval_id>/", approvals.approval_page, name="approval"),
+]
