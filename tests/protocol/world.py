@@ -152,7 +152,8 @@ def save_all(jobs: Sequence[Job]) -> list[Saved]:
 
 
 def outcome(job: Job, state: JobState = JobState.SUCCESSFUL, **more: Any) -> Outcome:
-    return Outcome(job_id=job.pk, lease_token=job.lease_token, state=state, **more)
+    family = {"parent_id": job.parent_id, "awaited_as": job.awaited_as}
+    return Outcome(job_id=job.pk, lease_token=job.lease_token, state=state, **family, **more)
 
 
 def finish(job: Job, state: JobState = JobState.SUCCESSFUL, **more: Any) -> Written | None:
