@@ -43,7 +43,7 @@ class ChildHandle(Generic[R]):
             run = current_run()
             if run is None:
                 raise WaitOutsideJobError(call=".job")
-            self._job = starting.find_child(run, self.identity)
+            self._job = starting.find_started(run, self.identity)
         if self._job is None:
             raise JobNotFoundError(job_id=self.identity)
         return self._job

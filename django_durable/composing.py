@@ -135,6 +135,7 @@ _FIRST = waiting.WaitRule(
     checkpoint_kind="first",
     kind=WaitKind.SEVERAL,
     reason="",
+    has_branches=True,
 )
 
 

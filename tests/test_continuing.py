@@ -13,6 +13,8 @@ from django_durable import (
     current_job,
     current_step,
     enqueue,
+    gather,
+    retry_job,
     send_event,
     sleep,
     step,
@@ -203,6 +205,51 @@ class NextLifeTests:
 
         assert ended_job(redeployed("continuing.finally", run)).return_value == 2
         assert CALLS == ["finally", "finally"]
+
+
+class ChildrenTests:
+    def test_a_branch_cannot_start_the_job_over(self) -> None:
+        def run(number: int = 1) -> None:
+            gather(lambda: continue_as(2), lambda: None)
+
+        job = ended_job(redeployed("continuing.branches", run))
+
+        assert error_of(job)["type"].endswith("ContinueInBranchError")
+        assert "gather/0/" in error_of(job)["message"]
+
+    def test_composites_have_identities_in_each_life(self) -> None:
+        def run(number: int = 1) -> list[str]:
+            found = gather(lambda: work(f"{number}a"), child.start().result)
+            if number < 3:
+                continue_as(number + 1)
+            return found
+
+        job = ended_job(redeployed("continuing.gathers", run))
+
+        assert (job.state, job.return_value) == ("SUCCESSFUL", ["3a", None])
+        assert list(checkpoints_of(job)) == [
+            "continued2/gather/0/work", "continued2/start:continuing.child",
+        ]  # fmt: skip
+
+    def test_a_child_that_an_earlier_life_left_alone_is_not_reopened(self) -> None:
+        @task(path="continuing.bad_child")
+        def bad_child() -> None:
+            raise ValueError
+
+        def run(number: int = 1) -> None:
+            started = bad_child.start()
+            if number == 1:
+                continue_as(2)
+            started.result()
+
+        job = ended_job(redeployed("continuing.left", run))
+        assert job.state == "FAILED"
+        children = Job.objects.filter(parent_id=job.pk).order_by("id")
+        assert [row.state for row in children] == ["FAILED", "FAILED"]
+
+        retry_job(job)
+
+        assert [row.state for row in children.all()] == ["FAILED", "READY"]
 
 
 class CancelTests:

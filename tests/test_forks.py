@@ -18,6 +18,8 @@ from django_durable import (
     enqueue,
     enqueue_many,
     fork_job,
+    gather,
+    map_task,
     restart_job,
     retry_job,
     send_event,
@@ -550,6 +552,75 @@ class EnqueuedBeforeTests:
         assert fork.state == "SUCCESSFUL"
         sent = Message.objects.filter(job_id=listener.pk).order_by("id")
         assert [row.payload for row in sent] == ["1", "2", "2"]
+
+    def test_a_child_whose_end_is_kept_is_not_started_again(self) -> None:
+        def run() -> list[str]:
+            started = child.start("c")
+            work("1")
+            result = started.result()
+            work("2")
+            return [str(started.job.pk), result]
+
+        source = ended_job(redeployed("forks.starts", run))
+        assert source.state == "SUCCESSFUL"
+
+        fork = resumed_job(fork_job(source, from_step="work#2"))
+
+        assert fork.return_value == source.return_value
+        assert children_of(fork) == []
+
+    def test_a_child_whose_end_is_not_kept_is_started_anew(self) -> None:
+        def run() -> list[str]:
+            started = child.start("c")
+            work("1")
+            work("2")
+            return [str(started.job.pk), started.result()]
+
+        source = ended_job(redeployed("forks.starts", run))
+
+        fork = resumed_job(fork_job(source, from_step="work#2"))
+
+        assert fork.state == "SUCCESSFUL"
+        assert fork.return_value[1] == "c"
+        assert fork.return_value[0] != source.return_value[0]
+        assert children_of(fork) == [("start:forks.child", "c")]
+
+    @pytest.mark.parametrize(
+        ("place", "made"), [("work", 3), ("map:forks.child", 3), ("work#2", 0)]
+    )
+    def test_a_map_is_kept_whole_or_done_anew(self, place: str, made: int) -> None:
+        def run() -> list[str]:
+            work("1")
+            values = list(map_task(child, ["a", "b", "c"]))
+            work("2")
+            return values
+
+        source = ended_job(redeployed("forks.maps", run))
+
+        fork = resumed_job(fork_job(source, from_step=place))
+
+        assert fork.return_value == ["a", "b", "c"]
+        assert len(children_of(fork)) == made
+
+    def test_branches_keep_what_began_before_the_place(self) -> None:
+        def one() -> str:
+            return work("a1") + work("a2")
+
+        def other() -> str:
+            enqueue(child, "b")
+            return work("b1") + work("b2")
+
+        def run() -> list[str]:
+            return [*gather(one, other), work("end")]
+
+        source = ended_job(redeployed("forks.gathers", run))
+        CALLS.clear()
+
+        fork = resumed_job(fork_job(source, from_step="gather/1/work#2"))
+
+        assert fork.return_value == source.return_value
+        assert CALLS == ["b2", "end"]
+        assert children_of(fork) == []
 
     def test_a_restart_enqueues_anew(self) -> None:
         source = ended_job(redeployed("forks.family", family))

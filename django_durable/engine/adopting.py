@@ -1,7 +1,8 @@
 """What a call between steps finds of an earlier run of it: its own job, or that of a fork's source.
 
 A fork goes once more through what its source did before the step it was forked at. There each call
-to enqueue must find the source's job and make no second one. A rehearsal makes none at all.
+to enqueue must find the source's job and make no second one; only a child whose end is not kept is
+started anew, since nobody else's can be waited for. A rehearsal makes no jobs at all.
 """
 
 from __future__ import annotations
@@ -47,10 +48,11 @@ def find_made(
     for new in jobs:
         if new.origin in known:
             continue
-        source = run.history.enqueued_by_source.get(new.origin or "") if repeats else None
+        adopts = repeats and new.awaited_as is None
+        source = run.history.enqueued_by_source.get(new.origin or "") if adopts else None
         if source is not None:
             known[new.origin] = _job_of_source(run, new, source)
-        elif repeats and not has_key and not run.history.allows(f"enqueue:{new.task_path}"):
+        elif adopts and not has_key and not run.history.allows(f"enqueue:{new.task_path}"):
             run.block(_unknown(run, new))
         elif run.rehearses and not has_key:
             known[new.origin] = rehearse(run, new)

@@ -208,11 +208,14 @@ class Run:
     def block(self, mismatch: ReplayMismatch) -> NoReturn:
         self.stop(Ending(stop=Stop.BLOCKED, reason=f"replay mismatch: {mismatch}"))
 
-    def place(self, earlier: Recorded | None) -> int:
+    def place(self, earlier: Recorded | None, *, has_branches: bool = False) -> int:
         """The place in the history of a call that has not ended yet. A new one needs room for it.
 
-        Raises: Suspension if the history is too long, which fails the job.
+        Raises: Suspension if the history is too long, which fails the job; and where a rehearsal
+        ends, since nothing is run in it that is not recorded.
         """
+        if self.rehearses and not has_branches:
+            self.suspend()
         if earlier is not None:
             return earlier.seq
         if not self.scope.path.removeprefix(self.history.root.path).startswith(COMPENSATION):

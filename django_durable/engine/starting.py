@@ -103,6 +103,16 @@ def find_child(run: Run, identity: str) -> Job | None:
     return child
 
 
+def find_started(run: Run, identity: str) -> Job | None:
+    """The row of a child that was started; in a fork, of its source's whose end is kept."""
+    child = find_child(run, identity)
+    source = run.history.enqueued_by_source.get(identity)
+    if child is None and source is not None:
+        child = run.repeat(job_rows(run.alias).filter(pk=source).first)
+        release_connections()
+    return child
+
+
 def describe_end(child: Job) -> dict[str, Any]:
     """What the parent keeps of a child that did not succeed."""
     stored = json.loads(child.error or "{}")

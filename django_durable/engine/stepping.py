@@ -255,14 +255,14 @@ def close(call: Call) -> None:
 def outcome(rule: StepRule, record: Recorded, cause: BaseException | None = None) -> Any:
     """The recorded value, decoded; or the recorded error, raised."""
     if record.state != SUCCESSFUL:
-        _raise_recorded(rule, record, cause)
+        raise_recorded(rule, record, cause)
     assert record.value is not None  # a SUCCESSFUL checkpoint has a value
     if record.value == "null":
         return None
     return instances.decode(record.value, hint=instances.hints_of(rule.func).get("return", Any))
 
 
-def _raise_recorded(rule: StepRule, record: Recorded, cause: BaseException | None) -> NoReturn:
+def raise_recorded(rule: StepRule, record: Recorded, cause: BaseException | None) -> NoReturn:
     stored = json.loads(record.error or "{}")
     rebuilt = rebuild_error(stored, rule.raises)
     if rebuilt is not None:

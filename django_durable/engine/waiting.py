@@ -78,6 +78,8 @@ class WaitRule:
     until: datetime | None = None
     timeout: timedelta | None = None
     timed_out: str = "null"
+    has_branches: bool = False
+    """Whether code runs before it is over, so that a rehearsal goes on inside."""
     event_key: str | None = None
     message_name: str | None = None
     awaited_as: str | None = None
@@ -195,7 +197,7 @@ def find(run: Run, rule: WaitRule) -> Recorded | Point:
         run.block(mismatch)
     if earlier is not None and earlier.is_final:
         return earlier
-    seq = run.place(earlier)
+    seq = run.place(earlier, has_branches=rule.has_branches)
     return Point(rule=rule, run=run, identity=identity, seq=seq, earlier=earlier)
 
 

@@ -61,6 +61,7 @@ enqueued as (
             select from durable_checkpoint as inside
             where inside.job_id = %(source_id)s::uuid
                 and inside.identity = regexp_replace(child.origin, '/[^/]*$', '')
+                and inside.identity <> child.origin
         )
     union all
     select entry.key, entry.value, 2

@@ -20,6 +20,7 @@ from django_durable.management.operations import (
     forking,
     listing,
     pruning,
+    replaying,
     status,
     telling,
 )
@@ -38,6 +39,7 @@ OPERATIONS: dict[str, Operation] = {
         *telling.OPERATIONS,
         *forking.OPERATIONS,
         pruning.OPERATION,
+        replaying.OPERATION,
         diagnosis.OPERATION,
     )
 }

@@ -1,0 +1,660 @@
+"""``durable replay``: which live jobs the code of today would block or fail, with nothing done."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection, transaction
+
+from django_durable import (
+    Task,
+    agather,
+    apatched,
+    cancel_job,
+    continue_as,
+    current_job,
+    enqueue,
+    first,
+    fork_job,
+    gather,
+    map_task,
+    patched,
+    retry_job,
+    run_step,
+    send_event,
+    sleep,
+    step,
+    task,
+    wait_for_event,
+)
+from django_durable.engine import registry, rehearsing
+from django_durable.models import Job
+from django_durable.signals import job_finished, job_started
+from django_durable.testing import crash_after, run_jobs
+from tests.builders import (
+    HOUR,
+    crashed_job,
+    ended_job,
+    policy,
+    receiver_of,
+    redeployed,
+    resumed_job,
+    rewritten_job,
+)
+from tests.management.console import document, typed
+from tests.testapp.models import Charge
+
+pytestmark = pytest.mark.django_db
+
+CALLS: list[str] = []
+PATH = "replay.task"
+
+
+@pytest.fixture(autouse=True)
+def _no_calls() -> None:
+    CALLS.clear()
+
+
+@step
+def work(name: str) -> str:
+    CALLS.append(name)
+    return f"{name} done"
+
+
+@step
+def check() -> None:
+    CALLS.append("check")
+
+
+@task(path="replay.child")
+def child(name: str = "") -> str:
+    return name
+
+
+def two_steps(name: str = "x") -> None:
+    work(f"{name}1")
+    work(f"{name}2")
+
+
+def deployed(function: Callable[..., Any], **options: Any) -> Task[..., Any]:
+    return redeployed(PATH, function, **options)
+
+
+def begun_job(function: Callable[..., Any] = two_steps, *args: Any, after: str = "work") -> Job:
+    """A job that came past a step, whose code is then no more called."""
+    job = crashed_job(deployed(function), *args, after=after)
+    CALLS.clear()
+    return job
+
+
+def obstacles(*options: str) -> list[dict[str, str]]:
+    """What the command finds in the way."""
+    out, code = StringIO(), 0
+    try:
+        call_command("durable", "replay", "--json", *options, stdout=out, stderr=StringIO())
+    except CommandError as error:
+        code = error.returncode
+    found: list[dict[str, str]] = json.loads(out.getvalue())["obstacles"]
+    assert code == (1 if found else 0)
+    return found
+
+
+def found(*options: str) -> str:
+    (one,) = obstacles(*options)
+    return f"{one['expected']} // {one['found']}"
+
+
+@contextmanager
+def nothing_written() -> Iterator[None]:
+    before = rows_of_all_tables()
+    yield
+    assert rows_of_all_tables() == before
+
+
+def rows_of_all_tables() -> dict[str, list[Any]]:
+    dump = {}
+    with connection.cursor() as cursor:
+        for table in connection.introspection.table_names(cursor):
+            if table.startswith(("durable_", "testapp_")):
+                cursor.execute(f"select t::text from {table} as t order by 1")
+                dump[table] = cursor.fetchall()
+    return dump
+
+
+class FineTests:
+    def test_unchanged_code_would_go_on(self) -> None:
+        begun_job()
+
+        assert typed("replay") == "1 job replayed, nothing written: 1 would go on.\n"
+        assert CALLS == []
+
+    def test_without_a_history_there_is_nothing_to_replay(self) -> None:
+        enqueue(child)
+        ended_job(deployed(two_steps))
+
+        assert typed("replay") == "No live job has checkpoints to replay.\n"
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda name: (work(f"{name}1"), check(), work(f"{name}2")),
+            lambda name: None,
+            lambda name: (work(f"{name}1"), sleep(HOUR)),
+            lambda name: (work(f"{name}1"), child.start().result()),
+            lambda name: (work(f"{name}1"), map_task(child, ["a"])),
+            lambda name: (work(f"{name}1"), wait_for_event("x")),
+            lambda name: (work(f"{name}1"), enqueue(child), 1 / 0),
+            lambda name: (work(f"{name}1"), gather(check, check), 1 / 0),
+            lambda name: (work(f"{name}1"), run_step("new", CALLS.append, "new"), 1 / 0),
+            lambda name: (work(f"{name}1"), patched("new") and check()),
+        ],
+    )
+    def test_what_comes_behind_the_last_checkpoint_is_not_run(
+        self, change: Callable[[str], Any]
+    ) -> None:
+        begun_job(two_steps, "x")
+        deployed(change)
+
+        with nothing_written():
+            assert obstacles() == []
+        assert CALLS == []
+
+    def test_a_patched_change_is_fine(self) -> None:
+        def mended(name: str = "x") -> None:
+            if patched("new"):
+                check()
+            work(f"{name}1")
+
+        begun_job()
+        deployed(mended)
+
+        assert obstacles() == []
+
+    def test_jobs_in_every_live_state_are_replayed(self) -> None:
+        def waits() -> None:
+            work("w")
+            sleep(HOUR)
+
+        @step(retry=policy(2))
+        def fails() -> None:
+            raise ValueError
+
+        def retries() -> None:
+            work("r")
+            fails()
+
+        ended_job(redeployed("replay.waits", waits))
+        ended_job(redeployed("replay.retries", retries))
+        source = ended_job(redeployed("replay.forked", two_steps))
+        begun_job()
+        fork_job(source, from_step="work#2")
+        for path in ("replay.waits", "replay.retries", "replay.forked", PATH):
+            redeployed(path, lambda name="x": check())
+
+        states = {row["task_path"] for row in obstacles()}
+
+        assert states == {"replay.waits", "replay.retries", "replay.forked", PATH}
+
+    def test_jobs_that_will_not_run_again_are_left_out(self) -> None:
+        cancel_job(begun_job())
+        other = begun_job()
+        rewritten_job(other, cancel_requested_at=other.enqueued_at)
+        deployed(lambda name: check())
+
+        assert obstacles() == []
+
+    def test_a_failure_that_is_recorded_is_no_obstacle(self) -> None:
+        class Declined(Exception):  # noqa: N818 (an answer)
+            pass
+
+        for raises in ((), (Declined,)):
+
+            @step(name="pay", raises=raises)
+            def pay() -> None:
+                raise Declined("no")
+
+            def run(pay: Any = pay) -> None:
+                work("a")
+                try:
+                    pay()
+                except Exception as error:
+                    raise RuntimeError("not shipped") from error
+
+            crashed_job(redeployed(f"replay.pays{len(raises)}", run), after="pay")
+
+        assert obstacles() == []
+
+    def test_a_failure_as_in_the_last_attempt_is_no_obstacle(self) -> None:
+        def run() -> None:
+            work("a")
+            raise ConnectionError("the bank is closed")
+
+        ended_job(deployed(run, retry=policy(5)))
+        assert obstacles() == []
+
+        def worse() -> None:
+            work("a")
+            raise KeyError("now this")
+
+        deployed(worse)
+        assert "KeyError" in found()
+
+    def test_a_later_life_of_a_job_is_replayed_in_that_life(self) -> None:
+        def run(number: int = 1) -> None:
+            work(f"{number}")
+            if number == 1:
+                continue_as(2)
+            sleep(HOUR)
+
+        ended_job(deployed(run))
+        CALLS.clear()
+
+        assert obstacles() == []
+        assert CALLS == []
+
+
+class ObstacleTests:
+    def test_a_new_step_before_recorded_ones(self) -> None:
+        job = begun_job()
+        deployed(lambda name="x": (check(), two_steps()))
+
+        (one,) = obstacles()
+
+        assert one == {
+            "job_id": str(job.pk),
+            "task_path": PATH,
+            "expected": "work (recorded, not reached yet)",
+            "found": "check, which has no checkpoint: a new step, or a renamed one",
+        }
+
+    def test_other_arguments_of_a_step(self) -> None:
+        begun_job()
+        deployed(lambda name="x": work("other"))
+
+        assert found().startswith('work with the arguments "x1" (recorded) // "other" (this run)')
+
+    def test_another_kind_under_a_name(self) -> None:
+        begun_job()
+
+        @step(name="work", atomic=True)
+        def atomic(name: str) -> None:
+            pass
+
+        deployed(lambda name="x": atomic("x1"))
+
+        assert found() == "a plain step at work (recorded) // an atomic step (in the code)"
+
+    def test_a_task_that_is_gone(self) -> None:
+        begun_job()
+        registry.forget(PATH)
+
+        assert found() == "a task of this path // none is registered in this process"
+
+    def test_a_signature_that_does_not_take_the_stored_call(self) -> None:
+        begun_job(two_steps, "x")
+        deployed(lambda: work("x1"))
+
+        assert found().startswith("arguments that this code takes // Task")
+
+    def test_arguments_that_do_not_decode(self) -> None:
+        rewritten_job(begun_job(), arguments='{"args":[{"$what":1}],"kwargs":{}}')
+
+        assert "it holds the unknown tag '$what'" in found()
+
+    def test_an_instance_that_is_gone_unless_the_task_skips_it(self) -> None:
+        rewritten_job(
+            begun_job(), arguments='{"args":[{"$model":["testapp.charge",9]}],"kwargs":{}}'
+        )
+
+        assert "testapp.charge 9 does not exist" in found()
+        deployed(two_steps, on_missing="skip")
+        assert obstacles() == []
+
+    def test_an_error_between_the_steps(self) -> None:
+        def run(name: str = "x") -> None:
+            work("x1")
+            raise KeyError("oops")
+
+        begun_job()
+        deployed(run)
+
+        assert found() == "to go on from the last step // KeyError: 'oops'"
+
+    def test_an_error_before_a_recorded_step_says_which(self) -> None:
+        def run(name: str = "x") -> None:
+            raise KeyError("oops")
+
+        begun_job()
+        deployed(run)
+
+        assert found() == "work (recorded, not reached yet) // KeyError: 'oops'"
+
+    def test_a_value_that_does_not_decode(self) -> None:
+        job = begun_job()
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "update durable_checkpoint set value = %s where job_id = %s",
+                ['{"$what":1}', job.pk],
+            )
+
+        assert "unknown tag" in found()
+
+    def test_a_misplaced_call(self) -> None:
+        def run(name: str = "x") -> None:
+            with transaction.atomic():
+                work("x1")
+
+        begun_job()
+        deployed(run)
+
+        assert "StepInTransactionError" in found()
+
+    def test_a_mismatch_that_the_task_swallows(self) -> None:
+        def run(name: str = "x") -> None:
+            try:
+                check()
+            except BaseException:
+                return
+
+        begun_job()
+        deployed(run)
+
+        assert "found" not in found()
+        assert "check, which has no checkpoint" in found()
+
+    def test_a_job_that_is_blocked_until_the_code_is_mended(self) -> None:
+        job = begun_job()
+        deployed(lambda name="x": (check(), two_steps()))
+        assert resumed_job(job).wait_kind == "blocked"
+        assert len(obstacles()) == 1
+
+        deployed(two_steps)
+
+        assert obstacles() == []
+
+    def test_a_step_that_is_allowed_is_not_in_the_way(self) -> None:
+        job = begun_job()
+        deployed(lambda name="x": (check(), two_steps()))
+        resumed_job(job)
+        retry_job(job, allow_new_steps=["check"])
+
+        assert obstacles() == []
+
+
+class ComposedTests:
+    def test_each_branch_is_replayed_to_its_own_end(self) -> None:
+        def one() -> None:
+            work("a")
+            sleep(HOUR)
+
+        def other() -> None:
+            work("b")
+            sleep(HOUR)
+
+        def changed() -> None:
+            check()
+            work("b")
+
+        ended_job(deployed(lambda: gather(one, other)))
+        CALLS.clear()
+        assert obstacles() == []
+
+        deployed(lambda: gather(one, changed))
+
+        assert found().startswith("gather/1/work (recorded, not reached yet) // gather/1/check")
+        assert CALLS == []
+
+    def test_branches_of_first_too(self) -> None:
+        def one() -> None:
+            work("a")
+            sleep(HOUR)
+
+        ended_job(deployed(lambda: first(one, lambda: sleep(HOUR))))
+        assert obstacles() == []
+
+        deployed(lambda: first(lambda: (check(), work("a")), lambda: sleep(HOUR)))
+
+        assert "first/0/check" in found()
+
+    def test_a_branch_of_first_that_would_end_now_ends_the_replay(self) -> None:
+        ended_job(deployed(lambda: first(lambda: (work("a"), sleep(HOUR)), lambda: sleep(HOUR))))
+        deployed(lambda: (first(lambda: work("a"), lambda: sleep(HOUR)), 1 / 0))
+
+        assert obstacles() == []
+
+    def test_async_tasks(self) -> None:
+        @step
+        async def fetch(name: str) -> str:
+            CALLS.append(name)
+            return name
+
+        async def run() -> None:
+            await agather(fetch("a"), fetch("b"))
+            await fetch("c")
+            await fetch("d")
+
+        crashed_job(deployed(run), after="fetch")
+        CALLS.clear()
+        assert obstacles() == []
+
+        async def changed() -> None:
+            await agather(fetch("a"), fetch("b"))
+            if await apatched("x"):
+                await fetch("x")
+            check_it = await check.acall()
+            await fetch(f"c{check_it}")
+
+        job = deployed(run).enqueue()
+        resumed_until(job, "fetch#2")
+        deployed(changed)
+
+        assert any("check, which has no checkpoint" in one["found"] for one in obstacles())
+        assert CALLS.count("x") == 0
+
+    def test_children_that_were_enqueued_are_found_and_no_others_made(self) -> None:
+        def run() -> None:
+            one = enqueue(child, "one")
+            work(str(one.pk))
+            started = child.start("two")
+            work(str(started.job.pk))
+            sleep(HOUR)
+
+        ended_job(deployed(run))
+
+        with nothing_written():
+            assert obstacles() == []
+
+    def test_a_new_call_to_enqueue_before_recorded_steps_goes_on_to_them(self) -> None:
+        begun_job()
+        deployed(lambda name="x": (enqueue(child), check()))
+
+        with nothing_written():
+            assert "check, which has no checkpoint" in found()
+
+    def test_a_job_named_by_a_key_is_found(self) -> None:
+        keyed = child.using(idempotency_key="k")
+
+        def run() -> None:
+            work(str(enqueue(keyed).pk))
+            sleep(HOUR)
+
+        enqueue(keyed)
+        ended_job(deployed(run))
+
+        assert obstacles() == []
+
+    def test_a_new_key_is_not_taken(self) -> None:
+        begun_job()
+        deployed(
+            lambda name="x": (enqueue(child.using(idempotency_key="k")), work("x1"), work("y"))
+        )
+
+        with nothing_written():
+            assert obstacles() == []
+
+    def test_events_are_not_sent_again(self) -> None:
+        def run(target: str) -> None:
+            send_event(target, "said", 1)
+            work("a")
+            send_event(target, "said", 2)
+            sleep(HOUR)
+
+        ended_job(deployed(run), str(enqueue(child.using(delay=HOUR)).pk))
+
+        with nothing_written():
+            assert obstacles() == []
+
+    def test_a_fork_finds_what_its_source_enqueued(self) -> None:
+        def run() -> None:
+            enqueue(child, "one")
+            work("a")
+            work("b")
+
+        source = ended_job(deployed(run))
+        fork_job(source, from_step="work#2")
+
+        with nothing_written():
+            assert obstacles() == []
+
+
+class RolledBackTests:
+    def test_what_the_code_between_the_steps_writes_is_rolled_back(self) -> None:
+        callbacks: list[int] = []
+
+        def run(name: str = "x") -> None:
+            Charge.objects.create(order_ref="between")
+            with transaction.atomic(durable=True):
+                Charge.objects.create(order_ref="inside")
+                transaction.on_commit(lambda: callbacks.append(1))
+            work("x1")
+
+        begun_job()
+        deployed(run)
+
+        with nothing_written():
+            assert obstacles() == []
+        assert callbacks == []
+
+    def test_it_sees_what_it_has_written(self) -> None:
+        def run(name: str = "x") -> None:
+            Charge.objects.create(order_ref="between")
+            assert Charge.objects.count() == 1
+            work("x1")
+
+        begun_job()
+        deployed(run)
+
+        assert obstacles() == []
+
+    def test_an_interrupt_leaves_nothing(self) -> None:
+        def run(name: str = "x") -> None:
+            Charge.objects.create(order_ref="between")
+            raise KeyboardInterrupt
+
+        begun_job()
+        deployed(run)
+
+        with nothing_written(), pytest.raises(KeyboardInterrupt):
+            typed("replay")
+
+    def test_no_signal_is_sent_and_the_job_seems_to_run(self) -> None:
+        heard: list[str] = []
+        states: list[str] = []
+
+        def run(name: str = "x") -> None:
+            job = current_job()
+            assert job is not None
+            states.append(job.state)
+            work("x1")
+
+        begun_job()
+        deployed(run)
+
+        def receiver(**_: Any) -> None:
+            heard.append("signal")
+
+        with receiver_of(job_started, receiver), receiver_of(job_finished, receiver):
+            assert obstacles() == []
+        assert (heard, states) == ([], ["RUNNING"])
+
+    def test_a_row_that_somebody_holds_is_no_obstacle(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def run(name: str = "x") -> None:
+            with connection.cursor() as cursor:
+                cursor.execute("select pg_sleep(10)")
+
+        begun_job()
+        deployed(run)
+        monkeypatch.setattr(rehearsing, "LOCK_SECONDS", "0.1s'; set local statement_timeout = '0.1")
+
+        text = typed("replay")
+
+        assert "1 job could not be judged: code between the steps met locked rows." in text
+
+
+class AnswerTests:
+    def test_lists_alike_jobs_once_and_fails(self) -> None:
+        jobs = waiting_jobs(2)
+        deployed(lambda: (check(), work("x1")))
+        out = StringIO()
+
+        with pytest.raises(CommandError) as caught:
+            call_command("durable", "replay", stdout=out, stderr=StringIO())
+
+        assert str(caught.value) == "2 of 2 jobs replayed would not go on."
+        header, row, *rest = out.getvalue().splitlines()
+        assert header.split() == ["JOBS", "FOR", "INSTANCE", "TASK", "EXPECTED", "FOUND"]
+        assert row.split()[:3] == ["2", str(min(job.pk for job in jobs)), PATH]
+        assert rest == ["", "2 jobs replayed, nothing written: 0 would go on."]
+
+    def test_chooses_by_task_and_queue(self) -> None:
+        begun_job()
+        deployed(lambda name="x": check(), aliases=("replay.old",))
+
+        assert obstacles("--task", "replay.old")
+        assert obstacles("--queue", "default")
+        assert obstacles("--task", "replay.other") == []
+        assert obstacles("--queue", "other") == []
+
+    def test_stops_at_the_limit_and_says_so(self) -> None:
+        waiting_jobs(3)
+
+        assert document("replay", "--limit", 2)["is_complete"] is False
+        assert document("replay", "--limit", 3)["is_complete"] is True
+        assert "There are more: raise --limit." in typed("replay", "--limit", 1)
+
+    def test_tells_how_far_it_has_come(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        begun_job()
+        module = "django_durable.management.operations.replaying.SECONDS_BETWEEN_SIGNS"
+        monkeypatch.setattr(module, -1.0)
+
+        assert "1 job replayed, 0 would not go on ..." in typed("replay")
+        assert document("replay")["replayed"] == 1
+
+    def test_many_jobs_are_read_in_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("django_durable.management.operations.replaying.CHUNK", 2)
+        waiting_jobs(5)
+
+        assert document("replay")["replayed"] == 5
+
+
+def waiting_jobs(count: int) -> list[Job]:
+    """Jobs past a step that sleep."""
+
+    def run() -> None:
+        work("x1")
+        sleep(HOUR)
+
+    jobs = [enqueue(deployed(run)) for _ in range(count)]
+    run_jobs()
+    return jobs
+
+
+def resumed_until(job: Job, place: str) -> None:
+    with crash_after(place):
+        run_jobs()
