@@ -16,7 +16,7 @@ from asgiref.sync import sync_to_async
 
 from django_durable.conf import get_settings
 from django_durable.engine import instances
-from django_durable.engine.delivering import deliver, name_call
+from django_durable.engine.delivering import deliver, name_call, was_sent
 from django_durable.engine.finding import find_job, id_of
 from django_durable.engine.options import check_event_key, check_key
 from django_durable.engine.replay import check_name
@@ -37,7 +37,8 @@ def send_event(
     """Put an event into a job's mailbox, where ``wait_for_event(name)`` takes it from.
 
     A job takes the events of a name in the order of the sends' commits, each once; one that comes
-    before the wait is kept. The same ``idempotency_key`` is sent to a job only once.
+    before the wait is kept. The same ``idempotency_key`` is sent to a job only once, and a repeated
+    send of it is no error, whatever has become of the job.
 
     Raises: JobNotFoundError; JobStateError if the job is finished; InvalidOptionError;
     NotSerializableError, PayloadTooLargeError; nothing is written then.
@@ -45,8 +46,11 @@ def send_event(
     check_name(name, what="event")
     if idempotency_key is not None and (problem := check_key(idempotency_key)):
         raise InvalidOptionError(option="idempotency_key", value=idempotency_key, reason=problem)
-    target = find_job(id_of(job))
-    text = _encode(payload)
+    job_id, text = id_of(job), _encode(payload)
+    key = idempotency_key or name_call(f"send:{name}")
+    if key is not None and was_sent(job_id, key):
+        return
+    target = find_job(job_id)
     if target.is_finished:
         raise JobStateError(
             job_id=target.pk,
@@ -55,7 +59,6 @@ def send_event(
             state=target.state,
             cure="A finished job takes no more events.",
         )
-    key = idempotency_key or name_call(f"send:{name}")
     message = NewMessage(job_id=target.pk, name=name, payload=text, idempotency_key=key)
     deliver("send_event()", [message])
 

@@ -25,7 +25,7 @@ from django_durable.exceptions import (
     WaitInStepError,
     WaitOutsideJobError,
 )
-from django_durable.models import Job
+from django_durable.models import Job, Message
 from django_durable.testing import run_jobs
 from tests.builders import HOUR, checkpoints_of, ended_job, error_of, resumed_job
 
@@ -136,6 +136,30 @@ class MailboxTests(TestCase):
         )
         with pytest.raises(JobStateError, match="cannot be sent an event: it is CANCELLED"):
             send_event(job, "n")
+
+    def test_a_replayed_send_is_no_error_when_its_target_has_ended_or_is_gone(self) -> None:
+        @task(path="tests.sends")
+        def sends(target: str, naps: int) -> str:
+            send_event(target, "n", 1)
+            for _ in range(naps):
+                sleep(HOUR)
+            return "sent"
+
+        for is_gone in (False, True):
+            target = waits_for.enqueue("n")
+            sender = ended_job(sends, str(target.pk), 1)
+            target.refresh()
+            assert target.state == "SUCCESSFUL"
+            if is_gone:
+                Message.objects.filter(job_id=target.pk).delete()
+                Job.objects.filter(pk=target.pk).delete()
+            assert resumed_job(sender, ahead=HOUR).return_value == "sent"
+
+    def test_a_repeated_key_is_no_error_when_the_job_has_ended(self) -> None:
+        job = waits_for.enqueue("n")
+        send_event(job, "n", "x", idempotency_key="k")
+        assert resumed_job(job).state == "SUCCESSFUL"
+        send_event(job, "n", "x", idempotency_key="k")
 
     def test_what_cannot_be_stored_is_refused(self) -> None:
         job = waits_for.enqueue("n")

@@ -7,12 +7,21 @@ are locked after the user's own, and the jobs that wait after those.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from uuid import UUID
 
 from django.db import connections, transaction
 
 from django_durable.conf import get_settings
 from django_durable.engine import waits
-from django_durable.engine.run import Ending, Run, Stop, active_step, require_run
+from django_durable.engine.rows import jobs, messages
+from django_durable.engine.run import (
+    Ending,
+    Run,
+    Stop,
+    active_step,
+    current_run,
+    require_run,
+)
 from django_durable.engine.waits import NewEvent, NewMessage, Sender, SenderLost
 
 
@@ -64,3 +73,16 @@ def name_call(call: str) -> str | None:
     step = active_step()
     origin = step.origin_of(call) if step else run.scope.identify(call)
     return f"{run.job.id}/{origin}"
+
+
+def was_sent(job_id: UUID, key: str) -> bool:
+    """Whether an event was sent to a job under this key: by a repeated call, or an earlier run.
+
+    So it is, too, if the job is gone and the sending job replays what it did before.
+    """
+    run = current_run()
+    alias = run.alias if run else get_settings().DATABASE
+    if messages(alias).filter(job_id=job_id, idempotency_key=key).exists():
+        return True
+    is_replayed = run is not None and run.scope.is_replaying()
+    return is_replayed and not jobs(alias).filter(pk=job_id).exists()

@@ -9,7 +9,7 @@ from django.apps import apps
 if TYPE_CHECKING:
     from django.db.models import QuerySet
 
-    from django_durable.models import Checkpoint, Job, JobQuerySet, Worker
+    from django_durable.models import Checkpoint, Job, JobQuerySet, Message, Worker
     from django_durable.models.approval import ApprovalQuerySet
 
 
@@ -23,6 +23,10 @@ def checkpoints(alias: str) -> QuerySet[Checkpoint]:
 
 def approvals(alias: str) -> ApprovalQuerySet:
     return apps.get_model("durable", "Approval").objects.using(alias)
+
+
+def messages(alias: str) -> QuerySet[Message]:
+    return apps.get_model("durable", "Message")._base_manager.using(alias)
 
 
 def workers(alias: str) -> QuerySet[Worker]:
