@@ -174,7 +174,7 @@ CALL_OPTIONS: list[tuple[str, Any, str]] = [
     ("func", len, "there is no such option here"),
     ("takes_context", True, "there is no such option here"),
     ("atomic", True, "there is no such option here"),
-    ("prioritty", 5, "there is no such option here; known: delay, idempotency_key"),
+    ("prioritty", 5, "there is no such option here; known: deadline, delay, idempotency_key"),
 ]
 
 

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
 
 from django.contrib import admin
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.contrib.admin.views.main import ChangeList
-from django.core.exceptions import BadRequest
-from django.db import connections, transaction
 from django.db.models import OuterRef, QuerySet, Subquery, TextField, Value
 from django.db.models.functions import Cast, Concat, Left
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
-from django.urls import URLPattern, path, reverse
+from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy
 
-from django_durable.admin import details, display, forking, verbs
+from django_durable.admin import details, display, forking, telling, verbs
+from django_durable.admin.acting import ActingAdmin
 from django_durable.admin.filters import (
     EnqueuedFilter,
     ParentFilter,
@@ -28,7 +23,7 @@ from django_durable.admin.filters import (
     SubjectFilter,
     TaskFilter,
 )
-from django_durable.admin.readonly import BoundedChangeList, ReadOnlyAdmin
+from django_durable.admin.readonly import BoundedChangeList
 from django_durable.admin.search import find_jobs
 from django_durable.admin.wording import explain, is_unknown, note
 from django_durable.conf import get_settings
@@ -72,8 +67,7 @@ class JobChangeList(BoundedChangeList):
 
 
 @admin.register(Job)
-class JobAdmin(ReadOnlyAdmin):
-    actions = ("retry_selected", "cancel_selected")
+class JobAdmin(ActingAdmin):
     list_display = ("shown_state", "task", "queue", "attempts", "age", "note")
     list_display_links = ("task",)
     list_filter = (
@@ -226,6 +220,8 @@ class JobAdmin(ReadOnlyAdmin):
             "can_cancel": self._can_cancel(request, job),
             "can_fork": verbs.is_allowed(request, forking.FORK),
             "restart": forking.restart_form(request, job),
+            "send": telling.send_form(request, job),
+            "can_wake": telling.can_wake(request, job),
         }
         return super().render_change_form(request, context, *args, **kwargs)
 
@@ -248,94 +244,3 @@ class JobAdmin(ReadOnlyAdmin):
             and job.cancel_requested_at is None
             and verbs.is_allowed(request, verbs.CANCEL)
         )
-
-    # --- verbs
-
-    def get_urls(self) -> list[URLPattern]:
-        """The pages of a ModelAdmin, and an address for each verb.
-
-        A list's actions commit chunk by chunk, whatever ATOMIC_REQUESTS says.
-        """
-        urls = super().get_urls()
-        for url in urls:
-            if url.name == "durable_job_changelist":
-                for alias in connections:
-                    transaction.non_atomic_requests(using=alias)(url.callback)
-        views = (self.retry_view, self.cancel_view, self.fork_view, self.restart_view)
-        names = [view.__name__.removesuffix("_view") for view in views]
-        return [
-            *(
-                path(
-                    f"<uuid:job_id>/{name}/",
-                    self.admin_site.admin_view(view),
-                    name=f"durable_job_{name}",
-                )
-                for name, view in zip(names, views, strict=True)
-            ),
-            *urls,
-        ]
-
-    def retry_view(self, request: HttpRequest, job_id: UUID) -> HttpResponse:
-        return self._apply(request, verbs.RETRY, job_id)
-
-    def cancel_view(self, request: HttpRequest, job_id: UUID) -> HttpResponse:
-        return self._apply(request, verbs.CANCEL, job_id)
-
-    def fork_view(self, request: HttpRequest, job_id: UUID) -> HttpResponse:
-        return self._make(request, forking.FORK, job_id)
-
-    def restart_view(self, request: HttpRequest, job_id: UUID) -> HttpResponse:
-        return self._make(request, forking.RESTART, job_id)
-
-    def _apply(self, request: HttpRequest, verb: verbs.Verb, job_id: UUID) -> HttpResponse:
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
-        verbs.require(request, verb, f"job {job_id}")
-        verbs.apply_to_one(request, verb, job_id)
-        return self._to_page(request, job_id)
-
-    def _make(self, request: HttpRequest, making: forking.Making, job_id: UUID) -> HttpResponse:
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
-        verbs.require(request, making, f"job {job_id}")
-        return self._to_page(request, forking.make_job(request, making, job_id))
-
-    def _to_page(self, request: HttpRequest, job_id: UUID) -> HttpResponse:
-        url = reverse("admin:durable_job_change", args=[job_id], current_app=self.admin_site.name)
-        filters = self.get_preserved_filters(request)
-        context: Any = {"preserved_filters": filters, "opts": self.opts}
-        return HttpResponseRedirect(add_preserved_filters(context, url))
-
-    def has_retry_permission(self, request: HttpRequest) -> bool:
-        return verbs.is_allowed(request, verbs.RETRY)
-
-    def has_cancel_permission(self, request: HttpRequest) -> bool:
-        return verbs.is_allowed(request, verbs.CANCEL)
-
-    @admin.action(permissions=["retry"], description=gettext_lazy("Retry selected jobs"))
-    def retry_selected(self, request: HttpRequest, queryset: Any) -> None:
-        verbs.require(request, verbs.RETRY, "selected jobs")
-        verbs.apply_to_many(request, verbs.RETRY, queryset)
-
-    @admin.action(permissions=["cancel"], description=gettext_lazy("Cancel selected jobs"))
-    def cancel_selected(self, request: HttpRequest, queryset: Any) -> None:
-        verbs.require(request, verbs.CANCEL, "selected jobs")
-        verbs.apply_to_many(request, verbs.CANCEL, queryset)
-
-    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        """Refuse forbidden actions aloud: the list itself would only not offer them."""
-        asked = request.POST.getlist("action")
-        for verb in verbs.VERBS:
-            if verb.action in asked:
-                verbs.require(request, verb, "selected jobs")
-        if not all(map(is_uuid, request.POST.getlist(ACTION_CHECKBOX_NAME))):
-            raise BadRequest("What was selected are not ids of jobs.")
-        return super().changelist_view(request, extra_context)
-
-
-def is_uuid(text: str) -> bool:
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True

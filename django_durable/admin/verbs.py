@@ -14,13 +14,14 @@ from django.contrib import messages
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.options import get_content_type_for_model
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
+from django.db import connections, transaction
 from django.http import HttpRequest
 from django.utils.text import Truncator
 from django.utils.translation import gettext, gettext_lazy, ngettext_lazy
 
 from django_durable import jobs
 from django_durable.conf import get_settings
+from django_durable.engine.families import lock_jobs
 from django_durable.exceptions import JobNotFoundError, JobStateError
 from django_durable.jobs import BulkResult
 from django_durable.models import Job, JobQuerySet, JobState
@@ -214,8 +215,9 @@ def apply_to_many(request: HttpRequest, verb: Verb, selected: JobQuerySet) -> No
 def _apply_to_few(request: HttpRequest, verb: Verb, selected: JobQuerySet) -> BulkResult:
     """In one transaction with an entry in the log for each job, saying what became of it."""
     with transaction.atomic(using=get_settings().DATABASE):
-        rows = selected.only("id", "task_path", "state").order_by("pk")
-        held = {job.pk: job for job in rows.select_for_update(no_key=True)}
+        # with the parents that wait for them, in one statement: ends of children lock both, too
+        lock_jobs(connections[selected.db], list(selected.values_list("pk", flat=True)))
+        held = {job.pk: job for job in selected.only("id", "task_path", "state").order_by("pk")}
         locked = Job.objects.using(selected.db).filter(pk__in=list(held))
         fitting = {*verb.fitting(locked).values_list("pk", flat=True)}
         result = verb.many(locked)
