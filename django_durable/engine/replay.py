@@ -139,12 +139,13 @@ class Scope:
         return sorted(ahead, key=self.unreached.__getitem__)
 
     def is_replaying(self) -> bool:
-        """Whether recorded checkpoints are still ahead, keyed ones too, and nothing new began.
-
-        Here, or around this branch.
-        """
-        is_here = self.furthest < self.last_recorded and not self.has_new
+        """Whether recorded checkpoints, keyed ones too, are still ahead, here or around it."""
+        is_here = self.furthest < self.last_recorded
         return is_here or (self.parent is not None and self.parent.is_replaying())
+
+    def is_repeating(self) -> bool:
+        """The same, until something new has begun: what is ahead by then may never be reached."""
+        return self.is_replaying() and not self.has_new
 
 
 class History:

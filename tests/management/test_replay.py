@@ -26,6 +26,8 @@ from django_durable import (
     retry_job,
     run_step,
     send_event,
+    set_progress,
+    set_value,
     sleep,
     step,
     task,
@@ -256,8 +258,31 @@ class FineTests:
         assert obstacles() == []
         assert CALLS == []
 
+    def test_what_the_task_tells_about_itself_is_not_written(self) -> None:
+        begun_job()
+
+        def telling() -> None:
+            set_progress(1)
+            set_value("phase", 1)
+            two_steps()
+
+        deployed(telling)
+        with nothing_written():
+            assert obstacles() == []
+
 
 class ObstacleTests:
+    def test_are_found_behind_what_a_fork_would_publish_again(self) -> None:
+        fork_job(ended_job(deployed(two_steps)), from_step="work#2")
+
+        def telling() -> None:
+            set_value("phase", 1)
+            work("other")
+
+        deployed(telling)
+        with nothing_written():
+            assert found().startswith("work with the arguments")
+
     def test_a_new_step_before_recorded_ones(self) -> None:
         job = begun_job()
         deployed(lambda name="x": (check(), two_steps()))
