@@ -50,7 +50,7 @@ def _decide(run: Run, scope: Scope, name: str) -> bool:
         except ReplayMismatch as mismatch:
             run.block(mismatch)
         return True
-    if scope.is_replaying():
+    if scope.has_ahead():
         return False
     run.save(_marker(run, identity))
     return True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -261,40 +263,30 @@ class JobAdmin(ReadOnlyAdmin):
             if url.name == "durable_job_changelist":
                 for alias in connections:
                     transaction.non_atomic_requests(using=alias)(url.callback)
-        views = (self.retry_view, self.cancel_view, self.fork_view, self.restart_view)
-        names = [view.__name__.removesuffix("_view") for view in views]
-        return [
-            *(
-                path(
-                    f"<uuid:job_id>/{name}/",
-                    self.admin_site.admin_view(view),
-                    name=f"durable_job_{name}",
-                )
-                for name, view in zip(names, views, strict=True)
-            ),
-            *urls,
+        views: dict[str, Callable[..., HttpResponse]] = {
+            "retry": partial(self._apply, verb=verbs.RETRY),
+            "cancel": partial(self._apply, verb=verbs.CANCEL),
+            "fork": partial(self._make, making=forking.FORK),
+            "restart": partial(self._make, making=forking.RESTART),
+        }
+        own = [
+            path(
+                f"<uuid:job_id>/{name}/",
+                self.admin_site.admin_view(view),
+                name=f"durable_job_{name}",
+            )
+            for name, view in views.items()
         ]
+        return [*own, *urls]
 
-    def retry_view(self, request: HttpRequest, job_id: UUID) -> HttpResponse:
-        return self._apply(request, verbs.RETRY, job_id)
-
-    def cancel_view(self, request: HttpRequest, job_id: UUID) -> HttpResponse:
-        return self._apply(request, verbs.CANCEL, job_id)
-
-    def fork_view(self, request: HttpRequest, job_id: UUID) -> HttpResponse:
-        return self._make(request, forking.FORK, job_id)
-
-    def restart_view(self, request: HttpRequest, job_id: UUID) -> HttpResponse:
-        return self._make(request, forking.RESTART, job_id)
-
-    def _apply(self, request: HttpRequest, verb: verbs.Verb, job_id: UUID) -> HttpResponse:
+    def _apply(self, request: HttpRequest, job_id: UUID, *, verb: verbs.Verb) -> HttpResponse:
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         verbs.require(request, verb, f"job {job_id}")
         verbs.apply_to_one(request, verb, job_id)
         return self._to_page(request, job_id)
 
-    def _make(self, request: HttpRequest, making: forking.Making, job_id: UUID) -> HttpResponse:
+    def _make(self, request: HttpRequest, job_id: UUID, *, making: forking.Making) -> HttpResponse:
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         verbs.require(request, making, f"job {job_id}")

@@ -51,9 +51,9 @@ def _is_done(run: Run) -> bool:
 
     Raises: Suspension where a rehearsal comes behind what is recorded.
     """
-    if run.rehearses and not run.scope.is_replaying():
+    if run.rehearses and not run.scope.has_ahead():
         run.suspend()
-    return run.rehearses or run.repeats_source
+    return run.rehearses or run.scope.repeats_source()
 
 
 def _deliver_now(run: Run, items: Sequence[NewEvent | NewMessage]) -> None:
