@@ -17,6 +17,7 @@ from django_durable import (
     cancel_job,
     continue_as,
     current_job,
+    emit_event,
     enqueue,
     first,
     fork_job,
@@ -31,7 +32,9 @@ from django_durable import (
     sleep,
     step,
     task,
+    wait_for_approval,
     wait_for_event,
+    wait_until,
 )
 from django_durable.engine import registry, rehearsing
 from django_durable.models import Job
@@ -54,6 +57,7 @@ pytestmark = pytest.mark.django_db
 
 CALLS: list[str] = []
 PATH = "replay.task"
+MAY = "testapp.change_charge"
 
 
 @pytest.fixture(autouse=True)
@@ -153,6 +157,12 @@ class FineTests:
             lambda name: (work(f"{name}1"), gather(check, check), 1 / 0),
             lambda name: (work(f"{name}1"), run_step("new", CALLS.append, "new"), 1 / 0),
             lambda name: (work(f"{name}1"), patched("new") and check()),
+            lambda name: (set_progress(1), work(f"{name}1"), set_progress(2), 1 / 0),
+            lambda name: (set_value("a", 1), work(f"{name}1"), set_value("b", 2), 1 / 0),
+            lambda name: (work(f"{name}1"), wait_for_approval("?", permission=MAY), 1 / 0),
+            lambda name: (work(f"{name}1"), wait_until(lambda: 1 / 0, every=HOUR)),
+            lambda name: (work(f"{name}1"), emit_event("said"), 1 / 0),
+            lambda name: (work(f"{name}1"), continue_as(name)),
         ],
     )
     def test_what_comes_behind_the_last_checkpoint_is_not_run(

@@ -1,5 +1,5 @@
 -- Does:    locks the oldest questions that look as if nobody can answer them any more: their wait is
---          over, or their job ended.
+--          over, or their job ended or started over.
 -- Takes:   limit.
 -- Returns: a row for each: id, job_id. Look again after locking their jobs: one may be retried by now.
 -- Locks:   the questions' rows for no key update, skip locked, to commit.
@@ -11,6 +11,10 @@ where approval.closed_at is null
     and (
         job.id is null
         or job.finished_at is not null
+        or (
+            job.continued_count > 0
+            and not starts_with(approval.identity, 'continued' || job.continued_count || '/')
+        )
         or exists (
             select from durable_checkpoint as wait
             where wait.job_id = approval.job_id and wait.identity = approval.identity
