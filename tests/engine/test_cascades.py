@@ -150,6 +150,25 @@ class MarkTests:
 
 
 class ChoreTests:
+    def test_one_that_was_asked_already_is_not_asked_again(self) -> None:
+        """Or a few that run for long would keep the chore from all others."""
+        parent = parent_job()
+        (child,) = claim_only(*children_of(parent, CHILD))
+        cancel(parent)
+
+        chore()
+
+        assert fresh(child).cancel_requested_at is not None
+        assert families.find_children_to_cancel(connection, limit=9) == []
+
+    def test_a_mark_alone_cancels_nobody(self) -> None:
+        parent = rewritten_job(parent_job(), cancels_children=True)
+        children = three_children(parent)
+
+        chore()
+
+        assert states_of(*children) == ["READY"] * 3
+
     def test_with_nothing_to_do_it_is_one_statement(self) -> None:
         keeping_house = new_maintenance()
         with statements() as sent:

@@ -78,6 +78,7 @@ def sleeps() -> None:
 def enqueues() -> None:
     enqueue(works, "plain")
     enqueue(works.using(deadline=10 * HOUR), "later")
+    enqueue(works.using(deadline=LAST.replace(year=9000)), "at some time")
     enqueue(works.using(deadline=SECOND), "sooner")
     enqueue_many([works.bind("many")])
     works.start("started")
@@ -148,7 +149,7 @@ class InheritanceTests:
         children = {row.args[0]: row for row in Job.objects.filter(parent_id=job.pk)}
         sooner = children.pop("sooner")
 
-        assert sorted(children) == ["later", "many", "plain", "started"]
+        assert sorted(children) == ["at some time", "later", "many", "plain", "started"]
         assert {row.deadline_at for row in children.values()} == {job.deadline_at}
         assert sooner.deadline_at == sooner.enqueued_at + SECOND
 
@@ -156,7 +157,7 @@ class InheritanceTests:
         job = ended_job(enqueues)
         rows = Job.objects.filter(parent_id=job.pk, deadline_at__isnull=False)
 
-        assert sorted(row.args[0] for row in rows) == ["later", "sooner"]
+        assert sorted(row.args[0] for row in rows) == ["at some time", "later", "sooner"]
 
     def test_depth_is_counted(self) -> None:
         job = ended_job(enqueues)
@@ -378,6 +379,13 @@ class SweepTests:
         assert [len(outcomes.fail_overdue("default", limit=2)) for _ in range(3)] == [2, 1, 0]
         ended = sorted(Job.objects.all(), key=lambda job: job.finished_at)
         assert ended[-1].pk == jobs[0].pk
+
+    def test_those_that_end_anyway_are_in_nobodys_way(self) -> None:
+        ending = late(rewritten_job(new_job(), ends_as="FAILED"), HOUR)
+        job = late(new_job())
+
+        assert len(outcomes.fail_overdue("default", limit=1)) == 1
+        assert states_of(ending, job) == ["READY", "FAILED"]
 
     def test_the_chore_tells_the_log(self, caplog: pytest.LogCaptureFixture) -> None:
         job = late(new_job())

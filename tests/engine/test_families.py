@@ -129,6 +129,18 @@ class WakingTests:
 
         assert states_of(child, parent) == ["SCHEDULED", "WAITING"]
 
+    @pytest.mark.parametrize("state", [JobState.SCHEDULED, JobState.WAITING, JobState.READY])
+    def test_a_sibling_that_is_still_to_run_is_waited_for(self, state: JobState) -> None:
+        parent = parent_job()
+        one, two = mapped_children(parent, 2)
+        waiting(parent, MAP)
+        (one,) = claim_only(one)
+        finish(one, state, delay=timedelta(hours=1), reason="later")
+
+        end(two)
+
+        assert states_of(one, parent) == [state, "WAITING"]
+
 
 class MapTests:
     def test_too_many_failures_end_the_wait(self) -> None:

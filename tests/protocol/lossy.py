@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeVar
@@ -82,6 +83,19 @@ class Lossy:
     def rollback(self) -> None:
         self._check()
         self.raw.rollback()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """As psycopg's, with a COMMIT that may be lost."""
+        self._check()
+        self.raw.execute("begin")
+        try:
+            yield
+        except BaseException:
+            if not self.closed:
+                self.raw.execute("rollback")
+            raise
+        self.pass_on("COMMIT", lambda: self.raw.execute("commit"))
 
     def close(self) -> None:
         if not self._is_lost:

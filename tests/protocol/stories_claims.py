@@ -157,8 +157,9 @@ def a_claim_passes_transactions_that_only_refer_to_the_job(stage: Stage) -> None
 
 
 def lock_row(row: models.Model, mode: str) -> None:
+    table, key = row._meta.db_table, row._meta.pk.column
     with connection.cursor() as cursor:
-        cursor.execute(f"select 1 from {row._meta.db_table} where id = %s {mode}", [row.pk])
+        cursor.execute(f"select 1 from {table} where {key} = %s {mode}", [row.pk])
 
 
 def checkpoints_are_loaded_after_the_job_is_locked(stage: Stage) -> None:

@@ -20,7 +20,8 @@ from django_durable.engine import (
 )
 from django_durable.engine.clock import StatementTimestamp
 from django_durable.engine.states import JobState
-from django_durable.models import IdempotencyKey, Job, JobQuerySet, Worker
+from django_durable.models import Event, IdempotencyKey, Job, JobQuerySet, Worker
+from tests import families as made
 from tests.protocol.rules import Rule, Switch, both, patched, replaced
 from tests.protocol.stage import Stage, failure_of
 from tests.protocol.stories_claims import lock_row, reconcile
@@ -191,6 +192,57 @@ def prune_workers() -> int:
     return retention.prune_workers(connection, AT_ONCE)
 
 
+def old_events() -> Sequence[Model]:
+    long_ago = StatementTimestamp() - HOUR
+    Event.objects.bulk_create([Event(key=key, created_at=long_ago) for key in ("one", "two")])
+    return list(Event.objects.all())
+
+
+def prune_events() -> int:
+    return retention.prune_events(connection, AT_ONCE, limit=100)
+
+
+def overdue_jobs() -> list[Job]:
+    jobs = ready_jobs()
+    Job.objects.update(deadline_at=StatementTimestamp() - HOUR)
+    return jobs
+
+
+def overdue_children() -> list[Job]:
+    """Jobs whose parents wait for them; one of the parents is held."""
+    parents = [made.parent_job(), made.parent_job()]
+    for parent in parents:
+        made.children_of(parent, made.CHILD)
+    Job.objects.filter(parent_id__isnull=False).update(deadline_at=StatementTimestamp() - HOUR)
+    return parents
+
+
+def fail_overdue() -> list[outcomes.Overdue]:
+    return outcomes.fail_overdue(connection.alias, limit=100)
+
+
+def children_of_a_cancelled_parent() -> list[Job]:
+    parent = made.parent_job()
+    children = made.children_of(parent, made.CHILD, f"{made.CHILD}#2")
+    cancel(parent)
+    return children
+
+
+def cancel_children() -> list[Any]:
+    found = families.find_children_to_cancel(connection, limit=100) or []
+    return [row for one in found for row in outcomes.cancel_jobs("default", [one], waits=False)]
+
+
+def marked_parents() -> list[Job]:
+    jobs = ended_jobs()
+    Job.objects.update(cancels_children=True)
+    return jobs
+
+
+def clear_marks() -> int:
+    return families.clear_cancels_children(connection, limit=100)
+
+
 def wake_blocked() -> int:
     return waits.wake_blocked(connection, code_version="two")
 
@@ -200,6 +252,7 @@ def wait_for_locks(self: JobQuerySet, *, skip_locked: bool, **options: Any) -> A
     return super(JobQuerySet, self).select_for_update(**options)
 
 
+LOCKING = replaced(families, "LOCK_FREE_JOBS", "skip locked", "")
 CHORES: dict[str, tuple[Callable[[], Sequence[Model]], Callable[[], Any], Switch]] = {
     "promoting": (due_jobs, promote, replaced(waits, "PROMOTE_DUE", "skip locked", "")),
     "sweeping": (stranded_jobs, sweep, replaced(liveness, "RECOVER_JOBS", "skip locked", "")),
@@ -213,6 +266,19 @@ CHORES: dict[str, tuple[Callable[[], Sequence[Model]], Callable[[], Any], Switch
         ended_workers,
         prune_workers,
         replaced(retention, "PRUNE_WORKERS", "skip locked", ""),
+    ),
+    "pruning events": (
+        old_events,
+        prune_events,
+        replaced(retention, "PRUNE_EVENTS", "skip locked", ""),
+    ),
+    "failing overdue jobs": (overdue_jobs, fail_overdue, LOCKING),
+    "failing overdue children": (overdue_children, fail_overdue, LOCKING),
+    "cancelling children": (children_of_a_cancelled_parent, cancel_children, LOCKING),
+    "clearing marks": (
+        marked_parents,
+        clear_marks,
+        replaced(families, "CLEAR_CANCELS_CHILDREN", "skip locked", ""),
     ),
     "waking": (blocked_jobs, wake_blocked, replaced(waits, "WAKE_BLOCKED", "skip locked", "")),
     "claiming": (

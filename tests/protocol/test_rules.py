@@ -5,6 +5,7 @@ import pytest
 from tests.protocol import (
     stories_claims,
     stories_commits,
+    stories_families,
     stories_leases,
     stories_order,
     stories_steps,
@@ -20,6 +21,7 @@ RULES: list[Rule] = [
     *stories_steps.RULES,
     *stories_verbs.RULES,
     *stories_order.RULES,
+    *stories_families.RULES,
 ]
 SWITCHED_OFF = [(rule, how) for rule in RULES for how in rule.off]
 
