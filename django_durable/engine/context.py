@@ -146,8 +146,13 @@ def _is_context(stored: Any) -> bool:
         isinstance(stored, dict)
         and isinstance(stored.get(LANGUAGE, ""), str)
         and isinstance(stored.get(TIMEZONE, ""), str | int | float)
-        and isinstance(stored.get(USER, {}), dict)
+        and (USER not in stored or _is_reference(stored[USER]))
     )
+
+
+def _is_reference(stored: Any) -> bool:
+    found = stored.get("$model") if isinstance(stored, dict) else None
+    return isinstance(found, list) and len(found) == 2
 
 
 def _restore_builtins(stored: Mapping[str, Any]) -> None:
