@@ -552,3 +552,4 @@ class DescriptionTests:
         assert describe(None) == ""
         assert describe('{"timezone":3600}') == "UTC+01:00"
         assert describe("[1]") == "[1]"
+        assert describe('{"user":{"$model":["auth.user","?"]}}').endswith("'?'] (gone)")

@@ -271,13 +271,18 @@ def describe(text: str | None, *, by: str = "enqueued by {}") -> str:
     stored = json.loads(text) if text is not None else {}
     if not _is_context(stored):
         return str(text)
-    parts = []
-    if USER in stored:
-        user = _fetch(stored[USER])
-        parts.append(by.format(user if user is not None else f"{stored[USER]['$model']} (gone)"))
+    parts = [by.format(_name_of_user(stored[USER]))] if USER in stored else []
     if LANGUAGE in stored:
         parts.append(stored[LANGUAGE])
     if TIMEZONE in stored:
         parts.append(str(_zone_of(stored[TIMEZONE])))
     more = {k: codec.dump(v) for k, v in stored.items() if k not in _BUILT_IN}
     return ", ".join([*parts, *(f"{name} {value}" for name, value in more.items())])
+
+
+def _name_of_user(reference: Reference) -> str:
+    try:
+        user = _fetch(reference)
+    except codec.UndecodableError:  # a key that no such model has, or no such model
+        user = None
+    return str(user) if user is not None else f"{reference['$model']} (gone)"
