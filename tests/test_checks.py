@@ -101,6 +101,28 @@ class Elsewhere:
         return "archive" if model._meta.app_label == "testapp" else None
 
 
+class ContextTests:
+    def test_a_provider_that_cannot_be_loaded_is_an_error(self, settings: Settings) -> None:
+        path = "tests.testapp.tenants"
+        settings.DURABLE = {
+            "CONTEXT": {"a": f"{path}.TenantProvider", "b": f"{path}.Gone", "c": f"{path}.nothing"}
+        }
+
+        found = messages("E006")
+
+        assert [message.msg.partition(" = ")[0] for message in found] == [
+            "DURABLE['CONTEXT']['b']",
+            "DURABLE['CONTEXT']['c']",
+        ]
+        assert "Gone" in found[0].msg
+        assert found[1].msg.endswith("has no capture().")
+
+    def test_broken_settings_are_told_first(self, settings: Settings) -> None:
+        settings.DURABLE = {"CONTEXT": {"language": "x.Gone"}}
+
+        assert [len(messages(number)) for number in ("E001", "E006")] == [1, 0]
+
+
 class TaskPathTests:
     def test_two_functions_of_one_path_are_an_error(self) -> None:
         @task(path="orders.pay")

@@ -113,6 +113,14 @@ class ValueTests:
             ("RETENTION", {"EVENT": 90}),
             ("RETENTION", {"FAILED": timedelta(0)}),
             ("RETENTION", SECOND),
+            ("CONTEXT", "shop.tenants.Tenants"),
+            ("CONTEXT", ["shop.tenants.Tenants"]),
+            ("CONTEXT", {"": "shop.tenants.Tenants"}),
+            ("CONTEXT", {"language": "shop.tenants.Tenants"}),
+            ("CONTEXT", {"tenant": object()}),
+            ("CONTEXT", {"tenant": "not a path"}),
+            ("CONTEXT", {"tenant": "shop."}),
+            ("CONTEXT", {5: "shop.tenants.Tenants"}),
         ],
     )
     def test_a_wrong_value_is_refused_with_what_is_expected(self, key: str, value: Any) -> None:
@@ -135,6 +143,8 @@ class ValueTests:
             ("MAX_LOST", 1),
             ("RETRY", RetryPolicy(max_attempts=3)),
             ("RETENTION", {"FAILED": None, "SUCCESSFUL": SECOND}),
+            ("CONTEXT", {}),
+            ("CONTEXT", {"tenant": "shop.tenants.Tenants"}),
         ],
     )
     def test_a_right_value_is_taken(self, key: str, value: Any) -> None:

@@ -28,6 +28,7 @@ from django_durable.admin.search import find_jobs
 from django_durable.admin.wording import explain, is_unknown, note
 from django_durable.conf import get_settings
 from django_durable.engine.clock import StatementTimestamp
+from django_durable.engine.context import describe
 from django_durable.models import BLOCKED, Job, JobState, Worker
 
 HEAD = 600
@@ -37,10 +38,12 @@ _OPTIONAL = {
     "subject": "subject_type",
     "parent": "parent_id",
     "forked_from": "forked_from_id",
+    "shown_context": "context",
+    "shown_progress": "progress",
     "shown_return_value": "encoded_return_value",
     "shown_error": "error",
 }
-"""Lines of the page that are there only if a column is filled."""
+"""Lines of the page that are there only if something is known."""
 _TIMES = {
     "enqueued_at": gettext_lazy("Enqueued"),
     "run_after": gettext_lazy("Not before"),
@@ -82,8 +85,8 @@ class JobAdmin(ActingAdmin):
             None,
             {
                 "fields": (
-                    "standing", "task_line", "queue_line", "attempts", "worker", "subject",
-                    "parent", "forked_from", "timeline",
+                    "standing", "shown_progress", "task_line", "queue_line", "attempts", "worker",
+                    "subject", "parent", "forked_from", "shown_context", "timeline",
                 )
             },
         ),
@@ -184,6 +187,14 @@ class JobAdmin(ActingAdmin):
     @admin.display(description=gettext_lazy("forked from"))
     def forked_from(self, job: Any) -> object:
         return details.job_link(self.admin_site, job._state.db, job.forked_from_id)
+
+    @admin.display(description=gettext_lazy("context"))
+    def shown_context(self, job: Any) -> str:
+        return describe(job.context, by=gettext("enqueued by {}"))
+
+    @admin.display(description=gettext_lazy("progress"))
+    def shown_progress(self, job: Any) -> str:
+        return str(job.progress)
 
     @admin.display(description=gettext_lazy("times"))
     def timeline(self, job: Any) -> SafeString:

@@ -146,8 +146,13 @@ def _is_context(stored: Any) -> bool:
         isinstance(stored, dict)
         and isinstance(stored.get(LANGUAGE, ""), str)
         and isinstance(stored.get(TIMEZONE, ""), str | int | float)
-        and isinstance(stored.get(USER, {}), dict)
+        and (USER not in stored or _is_reference(stored[USER]))
     )
+
+
+def _is_reference(stored: Any) -> bool:
+    found = stored.get("$model") if isinstance(stored, dict) else None
+    return isinstance(found, list) and len(found) == 2
 
 
 def _restore_builtins(stored: Mapping[str, Any]) -> None:
@@ -266,13 +271,18 @@ def describe(text: str | None, *, by: str = "enqueued by {}") -> str:
     stored = json.loads(text) if text is not None else {}
     if not _is_context(stored):
         return str(text)
-    parts = []
-    if USER in stored:
-        user = _fetch(stored[USER])
-        parts.append(by.format(user if user is not None else f"{stored[USER]['$model']} (gone)"))
+    parts = [by.format(_name_of_user(stored[USER]))] if USER in stored else []
     if LANGUAGE in stored:
         parts.append(stored[LANGUAGE])
     if TIMEZONE in stored:
         parts.append(str(_zone_of(stored[TIMEZONE])))
     more = {k: codec.dump(v) for k, v in stored.items() if k not in _BUILT_IN}
     return ", ".join([*parts, *(f"{name} {value}" for name, value in more.items())])
+
+
+def _name_of_user(reference: Reference) -> str:
+    try:
+        user = _fetch(reference)
+    except codec.UndecodableError:  # a key that no such model has, or no such model
+        user = None
+    return str(user) if user is not None else f"{reference['$model']} (gone)"

@@ -38,19 +38,23 @@ SHORTEST_INTERVAL = 0.2  # seconds between two writes of one run
 
 
 def run_to_tell(call: str) -> Run | None:
-    """The run that a call tells about; None where it is a plain call, or in a rehearsal.
+    """The run that a call tells about; None where it is a plain call, and in a rehearsal.
 
     Between steps it stops a run that has to stop, as every durable call does. In a step only one
     that is lost: a step that is asked to stop saves its own checkpoint first.
 
-    Raises: StepOutsideJobError, Suspension.
+    Raises: StepOutsideJobError; Suspension, also where a rehearsal comes behind what is recorded.
     """
     run = current_run()
     if run is None or active_step() is None:
         run = require_run(call)
     elif run.find_ending() is not None:
         run.check()
-    return None if run is not None and run.rehearses else run
+    if run is None or not run.rehearses:
+        return run
+    if not run.scope.is_replaying():
+        run.suspend()
+    return None
 
 
 def is_replaying(run: Run) -> bool:

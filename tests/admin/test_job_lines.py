@@ -143,10 +143,10 @@ class CostTests:
 
         many = queries_of(admin_client, job)
 
-        # session, user, job; attempts; checkpoints' count; children; keys; worker; parent
-        assert len(few) == 9
+        # session, user, job; progress; attempts; checkpoints' count; children; keys; worker; parent
+        assert len(few) == 10
         # and once there are any: the attempts' workers; the checkpoints
-        assert len(many) == 11
+        assert len(many) == 12
 
     def test_lists_are_read_no_further_than_they_are_shown(self, admin_client: Client) -> None:
         sent = queries_of(admin_client, job_in("READY"))
@@ -154,4 +154,4 @@ class CostTests:
         assert sum(sql.endswith("LIMIT 51") for sql in sent) == 3  # attempts, children, keys
 
     def test_an_odd_row_costs_no_more(self, admin_client: Client) -> None:
-        assert len(queries_of(admin_client, job_in("READY", task_path="shop.gone"))) == 7
+        assert len(queries_of(admin_client, job_in("READY", task_path="shop.gone"))) == 8

@@ -1,5 +1,6 @@
 """The page of one job: all that is known of it, whatever state its row is in."""
 
+import json
 from datetime import timedelta
 from uuid import uuid4
 
@@ -10,7 +11,7 @@ from django.test import Client
 from django.utils import timezone
 
 from django_durable import enqueue
-from django_durable.models import Checkpoint, IdempotencyKey, Job, JobState
+from django_durable.models import Checkpoint, IdempotencyKey, Job, JobState, Progress
 from django_durable.testing import crash_after, run_jobs
 from tests.admin import tasks
 from tests.admin.acting import page_of, queries_of
@@ -28,6 +29,26 @@ from tests.admin.rows import (
 )
 
 pytestmark = pytest.mark.django_db
+
+
+class ContextTests:
+    def test_says_who_enqueued_it_and_how_far_it_has_come(self, admin_client: Client) -> None:
+        user = User.objects.create_user("anna")
+        context = {"language": "de", "user": {"$model": ["auth.user", user.pk]}}
+        job = job_in("RUNNING", context=json.dumps(context))
+        told = {"done": 1, "total": 4, "note": "<b>", "saved_at": timezone.now()}
+        Progress.objects.bulk_create([Progress(job_id=job.pk, **told)])
+
+        page = page_of(admin_client, job)
+
+        assert "Context: enqueued by anna, de" in page
+        assert "Progress: 1 of 4: <b>" in page
+
+    def test_is_silent_where_there_is_nothing_to_say(self, admin_client: Client) -> None:
+        page = page_of(admin_client, job_in("RUNNING"))
+
+        assert "Context:" not in page
+        assert "Progress:" not in page
 
 
 class StandingTests:

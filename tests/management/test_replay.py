@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
+from django.utils import translation
 
 from django_durable import (
     Task,
@@ -267,6 +268,15 @@ class FineTests:
 
         assert obstacles() == []
         assert CALLS == []
+
+    def test_what_travels_with_the_job_is_in_force(self) -> None:
+        def asks() -> None:
+            work(translation.get_language() or "")
+
+        with translation.override("de"):
+            begun_job(asks)
+
+        assert obstacles() == []
 
     def test_what_the_task_tells_about_itself_is_not_written(self) -> None:
         begun_job()

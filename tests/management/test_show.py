@@ -1,8 +1,10 @@
 """``durable show``."""
 
+from django.contrib.auth.models import User
 from django.test import TestCase
+from django.utils import translation
 
-from django_durable import enqueue, run_step, step, task
+from django_durable import acting_as, enqueue, run_step, set_progress, set_value, step, task
 from django_durable.models import Checkpoint, Job
 from tests.builders import HOUR, ended_job, policy, rewritten_job
 from tests.management.console import claimed, declared_task, document, live_worker, refused, typed
@@ -99,6 +101,23 @@ class ShowTests(TestCase):
         job = claimed(declared_task().enqueue(), worker)
 
         assert f"worker    {worker}\n" in typed("show", job.pk)
+
+    def test_who_enqueued_it_and_what_it_tells(self) -> None:
+        @task(path="show.tells")
+        def tells() -> None:
+            set_progress(1, 4, "reading")
+            set_value("pages", (1, 2))
+
+        with acting_as(User.objects.create_user("anna")), translation.override("de"):
+            job = ended_job(tells)
+
+        found, text = document("show", job.pk), typed("show", job.pk)
+
+        assert "context   enqueued by anna, de\n" in text
+        assert "progress  1 of 4: reading\n" in text
+        assert "\nPublished\nNAME   VALUE\npages  {" in text
+        assert found["job"]["context"]["language"] == "de"
+        assert (found["progress"]["done"], found["values"]) == (1, {"pages": {"$tuple": [1, 2]}})
 
     def test_rows_that_no_enqueue_wrote_are_shown_as_they_are(self) -> None:
         job = rewritten_job(declared_task("show.odd").enqueue(), arguments="[1]", error='"what"')

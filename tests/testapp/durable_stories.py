@@ -6,11 +6,14 @@ import signal
 from datetime import timedelta
 
 from django.db import transaction
+from django.utils.timezone import get_current_timezone_name
+from django.utils.translation import get_language
 
 from django_durable import (
     RetryPolicy,
     current_job,
     current_step,
+    current_user,
     enqueue,
     set_progress,
     set_value,
@@ -211,3 +214,11 @@ def reports_attempt(ref: str) -> int:
     with transaction.atomic():
         charged(f"{ref}:{job.attempt}")
     return job.attempt
+
+
+@task(path="stories.tells_context")
+def tells_context() -> list[str | None]:
+    """Stops with what is in force where it runs."""
+    user = current_user()
+    pass_gate("context")
+    return [get_language(), get_current_timezone_name(), user and user.get_username()]

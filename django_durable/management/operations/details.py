@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import CommandError
 
 from django_durable.conf import get_settings
+from django_durable.engine.context import describe
 from django_durable.engine.instances import TaskError
+from django_durable.engine.published import JobProgress
 from django_durable.engine.states import FINISHED, FOREVER, CheckpointState
 from django_durable.exceptions import JobNotFoundError
 from django_durable.jobs import get_job
@@ -32,7 +34,7 @@ from django_durable.management.operations.reading import (
     error_of,
     jobs_alias,
 )
-from django_durable.models import Attempt, Checkpoint, IdempotencyKey
+from django_durable.models import Attempt, Checkpoint, IdempotencyKey, JobValue
 
 if TYPE_CHECKING:
     from django_durable.models import Job
@@ -47,6 +49,9 @@ class Details:
     now: datetime
     job: dict[str, Any]
     """Its columns by name; JSON ones decoded."""
+    progress: JobProgress | None
+    values: dict[str, Any]
+    """What it published, as it is stored."""
     attempts: Sequence[dict[str, Any]]
     checkpoints: Sequence[dict[str, Any]]
     keys: Sequence[dict[str, Any]]
@@ -67,12 +72,15 @@ def read_details(job: Job) -> Details:
     attempts = Attempt.objects.using(alias).filter(job_id=job.pk).order_by("id")
     checkpoints = Checkpoint.objects.using(alias).filter(job_id=job.pk).order_by("seq", "identity")
     keys = IdempotencyKey.objects.using(alias).filter(job_id=job.pk).order_by("id")
+    values = JobValue.objects.using(alias).filter(job_id=job.pk).order_by("key")
     # said in the words of the index, which holds every row that a job enqueued
     children = all_jobs().filter(parent_id=job.pk, origin__isnull=False).order_by("id")
     found = list(children[: MOST_CHILDREN + 1])
     return Details(
         now=database_now(),
         job=_columns(job),
+        progress=job.progress,
+        values={row.key: json.loads(row.value) for row in values},
         attempts=[_columns(row) for row in attempts],
         checkpoints=[
             _columns(row) | {"duration": row.saved_at - row.started_at} for row in checkpoints
@@ -106,6 +114,7 @@ def run(output: Output, options: Options) -> None:
         return
     _say_facts(output, job, details)
     _say_call(output, job, details)
+    _say_values(output, details)
     _say_attempts(output, details)
     _say_checkpoints(output, details)
     _say_keys(output, details)
@@ -142,6 +151,8 @@ def _say_facts(output: Output, row: Job, details: Details) -> None:
             ("about", job["subject_type"] and f"{job['subject_type']} {job['subject_key']}"),
             ("enqueued by job", job["parent_id"]),
             ("enqueued as", job["origin"]),
+            ("context", describe(row.context)),
+            ("progress", details.progress and str(details.progress)),
             ("allowed steps", ", ".join(job["allowed_steps"])),
             ("code", job["code_version"]),
         ]
@@ -157,6 +168,13 @@ def _say_call(output: Output, job: Job, details: Details) -> None:
     if not details.attempts and (error := error_of(job.error)):
         output.heading("Error")
         output.block(error.traceback or f"{error.exception_class_path}: {error.message}")
+
+
+def _say_values(output: Output, details: Details) -> None:
+    if details.values:
+        output.heading("Published")
+        rows = [[key, shortened(compact(value))] for key, value in details.values.items()]
+        output.table(["NAME", "VALUE"], rows)
 
 
 def call_text(task_path: str, arguments: Any) -> str:
