@@ -323,6 +323,17 @@ class WrongPlaceTests:
         fork = fork_job(source, from_step="work#2")
         assert list(checkpoints_of(fork)) == ["work"]
 
+    def test_so_is_one_behind_a_step_that_is_going_to_be_undone(self) -> None:
+        source = ended_job(three_steps())
+        rows = Checkpoint.objects.filter(job_id=source.pk)
+        rows.filter(identity="work").update(compensation='{"call":1}')
+        assert fork_job(source, from_step="work#3")
+        rewritten_job(source, ends_as="FAILED")
+
+        with pytest.raises(ForkPointError, match="work before it is undone"):
+            fork_job(source, from_step="work#3")
+        assert fork_job(source, from_step="work")
+
     @pytest.mark.parametrize("job", [uuid4(), str(uuid4()), "nonsense"])
     def test_a_job_that_is_not_there_is_not_found(self, job: Any) -> None:
         with pytest.raises(JobNotFoundError):
