@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
+from django.utils import translation
 
 from django_durable import (
     Task,
@@ -157,8 +158,8 @@ class FineTests:
             lambda name: (work(f"{name}1"), gather(check, check), 1 / 0),
             lambda name: (work(f"{name}1"), run_step("new", CALLS.append, "new"), 1 / 0),
             lambda name: (work(f"{name}1"), patched("new") and check()),
-            lambda name: (set_progress(1), work(f"{name}1"), set_progress(2), 1 / 0),
-            lambda name: (set_value("a", 1), work(f"{name}1"), set_value("b", 2), 1 / 0),
+            lambda name: (set_progress(1), work(f"{name}1"), set_progress(2)),
+            lambda name: (set_value("a", 1), work(f"{name}1"), set_value("b", 2)),
             lambda name: (work(f"{name}1"), wait_for_approval("?", permission=MAY), 1 / 0),
             lambda name: (work(f"{name}1"), wait_until(lambda: 1 / 0, every=HOUR)),
             lambda name: (work(f"{name}1"), emit_event("said"), 1 / 0),
@@ -615,6 +616,21 @@ class RolledBackTests:
         with receiver_of(job_started, receiver), receiver_of(job_finished, receiver):
             assert obstacles() == []
         assert (heard, states) == ([], ["RUNNING"])
+
+    def test_it_runs_with_what_was_in_force_where_the_job_was_enqueued(self) -> None:
+        seen: list[str | None] = []
+
+        def run(name: str = "x") -> None:
+            seen.append(translation.get_language())
+            work("x1")
+
+        before = translation.get_language()
+        with translation.override("de"):
+            begun_job()
+        deployed(run)
+
+        assert obstacles() == []
+        assert (seen, translation.get_language()) == (["de"], before)
 
     def test_a_row_that_somebody_holds_is_no_obstacle(
         self, monkeypatch: pytest.MonkeyPatch
