@@ -21,7 +21,7 @@ from django_durable.engine.states import CheckpointState
 from django_durable.exceptions import ForkPointError, InvalidArgumentsError, JobNotFoundError
 
 if TYPE_CHECKING:
-    from django_durable.models import Job
+    from django_durable.models import Checkpoint, Job
 
 MOST_NAMED = 50
 """So many identities are named to who gave one that does not exist."""
@@ -107,7 +107,7 @@ def _explain(source_id: UUID, from_step: str) -> ForkPointError:
     rows = checkpoint_rows(get_settings().DATABASE).filter(job_id=source_id).order_by("seq")
     known = [row for row in rows if row.kind != "fork"]
     here = next((row for row in known if row.identity == from_step), None)
-    undone = next((row for row in known if row.state == CheckpointState.COMPENSATED), None)
+    undone = next((row for row in known if _is_undone(row, source)), None)
     if here is not None and undone is not None:
         reason = f"{undone.identity} before it is undone by its compensation. Fork from there."
     else:
@@ -117,3 +117,9 @@ def _explain(source_id: UUID, from_step: str) -> ForkPointError:
     return ForkPointError(
         job_id=source_id, task_path=source.task_path, step=from_step, reason=reason
     )
+
+
+def _is_undone(row: Checkpoint, source: Job) -> bool:
+    """Whether a step's effect is taken back, or is going to be."""
+    will_be = row.compensation is not None and source.ends_as is not None
+    return row.state == CheckpointState.COMPENSATED or will_be

@@ -10,6 +10,7 @@ the call and the old way are deleted; what was recorded for it is ignored from t
 from datetime import timedelta
 
 from asgiref.sync import sync_to_async
+from django.utils.asyncio import async_unsafe
 
 from django_durable.engine.checkpoints import NewCheckpoint
 from django_durable.engine.replay import PATCH, SUCCESSFUL, ReplayMismatch, Scope, check_name
@@ -17,6 +18,7 @@ from django_durable.engine.run import Run
 from django_durable.engine.waiting import require_place
 
 
+@async_unsafe("On an event loop use: await apatched(...).")
 def patched(name: str) -> bool:
     """Whether this job goes the new way: True unless it has recorded what comes behind this place.
 

@@ -212,6 +212,12 @@ class WayTests:
 
         assert ended_job(deployed(run)).return_value is True
 
+    def test_on_an_event_loop_it_names_its_twin(self) -> None:
+        async def run() -> bool:
+            return patched("checks")
+
+        assert "await apatched(...)" in error_of(ended_job(deployed(run)))["message"]
+
     def test_a_failed_step_that_runs_again_is_not_ahead(self) -> None:
         """The next attempt removes its failure, and may go the new way."""
         fails = [True]

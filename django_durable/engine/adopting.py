@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from django_durable.engine.enqueueing import NewJob
 from django_durable.engine.replay import ReplayMismatch
@@ -18,8 +19,6 @@ from django_durable.engine.run import ActiveStep, Run
 from django_durable.engine.states import JobState
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from django_durable.models import Job
 
 Known = dict[str | None, "Job"]
@@ -43,8 +42,7 @@ def find_made(
     """
     if step is not None:
         return {}
-    made = {new.origin: _find_in_source(run, new) for new in jobs}
-    known = {origin: job for origin, job in made.items() if job is not None}
+    known = _find_in_source(run, jobs)
     rest = [new for new in jobs if new.origin not in known]
     if not rest or not (run.rehearses or run.scope.repeats_source()):
         return known
@@ -57,13 +55,19 @@ def find_made(
     return known
 
 
-def _find_in_source(run: Run, new: NewJob) -> Job | None:
-    """The row; of one that was pruned, what the call says of it. None: not enqueued by then."""
-    job_id = run.history.enqueued_by_source.get(new.origin or "")
-    if job_id is None or new.awaited_as is not None:
-        return None
-    found = run.repeat(job_rows(run.alias).filter(pk=job_id).first)
-    return found or _imagined(run, new, job_id)
+def _find_in_source(run: Run, jobs: Sequence[NewJob]) -> Known:
+    """Those that a fork's source had enqueued by then; of a pruned one, what the call says."""
+    made = run.history.enqueued_by_source
+    ids = {new.origin: made.get(new.origin or "") for new in jobs if new.awaited_as is None}
+    wanted = [UUID(job_id) for job_id in ids.values() if job_id is not None]
+    if not wanted:
+        return {}
+    rows = run.repeat(lambda: job_rows(run.alias).in_bulk(wanted))
+    return {
+        new.origin: rows.get(UUID(job_id)) or _imagined(run, new, UUID(job_id))
+        for new in jobs
+        if (job_id := ids.get(new.origin)) is not None
+    }
 
 
 def _check_new(run: Run, new: NewJob, *, has_key: bool) -> None:
@@ -87,7 +91,7 @@ def rehearse(run: Run, new: NewJob) -> Job:
     return _imagined(run, new, new.id)
 
 
-def _imagined(run: Run, new: NewJob, job_id: UUID | str) -> Job:
+def _imagined(run: Run, new: NewJob, job_id: UUID) -> Job:
     return stored_job(
         run.alias,
         id=job_id,

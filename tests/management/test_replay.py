@@ -1,8 +1,6 @@
 """``durable replay``: which live jobs the code of today would block or fail, with nothing done."""
 
-import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from io import StringIO
 from typing import Any
 
@@ -12,124 +10,57 @@ from django.db import connection, transaction
 from django.utils import translation
 
 from django_durable import (
-    Task,
-    agather,
-    apatched,
     cancel_job,
     continue_as,
-    current_job,
     emit_event,
     enqueue,
-    first,
     fork_job,
     gather,
     map_task,
     patched,
     retry_job,
     run_step,
-    send_event,
     set_progress,
     set_value,
     sleep,
     step,
-    task,
     wait_for_approval,
     wait_for_event,
     wait_until,
 )
-from django_durable.engine import registry, rehearsing
-from django_durable.models import Job
-from django_durable.signals import job_finished, job_started
-from django_durable.testing import crash_after, run_jobs
+from django_durable.engine import registry
 from tests.builders import (
     HOUR,
     crashed_job,
     ended_job,
     policy,
-    receiver_of,
     redeployed,
     resumed_job,
     rewritten_job,
 )
 from tests.management.console import document, typed
-from tests.testapp.models import Charge
+from tests.management.rehearsed import (
+    CALLS,
+    MAY,
+    PATH,
+    begun_job,
+    check,
+    child,
+    deployed,
+    found,
+    nothing_written,
+    obstacles,
+    two_steps,
+    waiting_jobs,
+    work,
+)
 
 pytestmark = pytest.mark.django_db
-
-CALLS: list[str] = []
-PATH = "replay.task"
-MAY = "testapp.change_charge"
 
 
 @pytest.fixture(autouse=True)
 def _no_calls() -> None:
     CALLS.clear()
-
-
-@step
-def work(name: str) -> str:
-    CALLS.append(name)
-    return f"{name} done"
-
-
-@step
-def check() -> None:
-    CALLS.append("check")
-
-
-@task(path="replay.child")
-def child(name: str = "") -> str:
-    return name
-
-
-def two_steps(name: str = "x") -> None:
-    work(f"{name}1")
-    work(f"{name}2")
-
-
-def deployed(function: Callable[..., Any], **options: Any) -> Task[..., Any]:
-    return redeployed(PATH, function, **options)
-
-
-def begun_job(function: Callable[..., Any] = two_steps, *args: Any, after: str = "work") -> Job:
-    """A job that came past a step, whose code is then no more called."""
-    job = crashed_job(deployed(function), *args, after=after)
-    CALLS.clear()
-    return job
-
-
-def obstacles(*options: str) -> list[dict[str, str]]:
-    """What the command finds in the way."""
-    out, code = StringIO(), 0
-    try:
-        call_command("durable", "replay", "--json", *options, stdout=out, stderr=StringIO())
-    except CommandError as error:
-        code = error.returncode
-    found: list[dict[str, str]] = json.loads(out.getvalue())["obstacles"]
-    assert code == (1 if found else 0)
-    return found
-
-
-def found(*options: str) -> str:
-    (one,) = obstacles(*options)
-    return f"{one['expected']} // {one['found']}"
-
-
-@contextmanager
-def nothing_written() -> Iterator[None]:
-    before = rows_of_all_tables()
-    yield
-    assert rows_of_all_tables() == before
-
-
-def rows_of_all_tables() -> dict[str, list[Any]]:
-    dump = {}
-    with connection.cursor() as cursor:
-        for table in connection.introspection.table_names(cursor):
-            if table.startswith(("durable_", "testapp_")):
-                cursor.execute(f"select t::text from {table} as t order by 1")
-                dump[table] = cursor.fetchall()
-    return dump
 
 
 class FineTests:
@@ -158,8 +89,8 @@ class FineTests:
             lambda name: (work(f"{name}1"), gather(check, check), 1 / 0),
             lambda name: (work(f"{name}1"), run_step("new", CALLS.append, "new"), 1 / 0),
             lambda name: (work(f"{name}1"), patched("new") and check()),
-            lambda name: (set_progress(1), work(f"{name}1"), set_progress(2), 1 / 0),
-            lambda name: (set_value("a", 1), work(f"{name}1"), set_value("b", 2), 1 / 0),
+            lambda name: (set_progress(1), work(f"{name}1"), set_progress(2)),
+            lambda name: (set_value("a", 1), work(f"{name}1"), set_value("b", 2)),
             lambda name: (work(f"{name}1"), wait_for_approval("?", permission=MAY), 1 / 0),
             lambda name: (work(f"{name}1"), wait_until(lambda: 1 / 0, every=HOUR)),
             lambda name: (work(f"{name}1"), emit_event("said"), 1 / 0),
@@ -430,218 +361,6 @@ class ObstacleTests:
         assert obstacles() == []
 
 
-class ComposedTests:
-    def test_each_branch_is_replayed_to_its_own_end(self) -> None:
-        def one() -> None:
-            work("a")
-            sleep(HOUR)
-
-        def other() -> None:
-            work("b")
-            sleep(HOUR)
-
-        def changed() -> None:
-            check()
-            work("b")
-
-        ended_job(deployed(lambda: gather(one, other)))
-        CALLS.clear()
-        assert obstacles() == []
-
-        deployed(lambda: gather(one, changed))
-
-        assert found().startswith("gather/1/work (recorded, not reached yet) // gather/1/check")
-        assert CALLS == []
-
-    def test_branches_of_first_too(self) -> None:
-        def one() -> None:
-            work("a")
-            sleep(HOUR)
-
-        ended_job(deployed(lambda: first(one, lambda: sleep(HOUR))))
-        assert obstacles() == []
-
-        deployed(lambda: first(lambda: (check(), work("a")), lambda: sleep(HOUR)))
-
-        assert "first/0/check" in found()
-
-    def test_a_branch_of_first_that_would_end_now_ends_the_replay(self) -> None:
-        ended_job(deployed(lambda: first(lambda: (work("a"), sleep(HOUR)), lambda: sleep(HOUR))))
-        deployed(lambda: (first(lambda: work("a"), lambda: sleep(HOUR)), 1 / 0))
-
-        assert obstacles() == []
-
-    def test_async_tasks(self) -> None:
-        @step
-        async def fetch(name: str) -> str:
-            CALLS.append(name)
-            return name
-
-        async def run() -> None:
-            await agather(fetch("a"), fetch("b"))
-            await fetch("c")
-            await fetch("d")
-
-        crashed_job(deployed(run), after="fetch")
-        CALLS.clear()
-        assert obstacles() == []
-
-        async def changed() -> None:
-            await agather(fetch("a"), fetch("b"))
-            if await apatched("x"):
-                await fetch("x")
-            check_it = await check.acall()
-            await fetch(f"c{check_it}")
-
-        job = deployed(run).enqueue()
-        resumed_until(job, "fetch#2")
-        deployed(changed)
-
-        assert any("check, which has no checkpoint" in one["found"] for one in obstacles())
-        assert CALLS.count("x") == 0
-
-    def test_children_that_were_enqueued_are_found_and_no_others_made(self) -> None:
-        def run() -> None:
-            one = enqueue(child, "one")
-            work(str(one.pk))
-            started = child.start("two")
-            work(str(started.job.pk))
-            sleep(HOUR)
-
-        ended_job(deployed(run))
-
-        with nothing_written():
-            assert obstacles() == []
-
-    def test_a_new_call_to_enqueue_before_recorded_steps_goes_on_to_them(self) -> None:
-        begun_job()
-        deployed(lambda name="x": (enqueue(child), check()))
-
-        with nothing_written():
-            assert "check, which has no checkpoint" in found()
-
-    def test_a_job_named_by_a_key_is_found(self) -> None:
-        keyed = child.using(idempotency_key="k")
-
-        def run() -> None:
-            work(str(enqueue(keyed).pk))
-            sleep(HOUR)
-
-        enqueue(keyed)
-        ended_job(deployed(run))
-
-        assert obstacles() == []
-
-    def test_a_new_key_is_not_taken(self) -> None:
-        begun_job()
-        deployed(
-            lambda name="x": (enqueue(child.using(idempotency_key="k")), work("x1"), work("y"))
-        )
-
-        with nothing_written():
-            assert obstacles() == []
-
-    def test_events_are_not_sent_again(self) -> None:
-        def run(target: str) -> None:
-            send_event(target, "said", 1)
-            work("a")
-            send_event(target, "said", 2)
-            sleep(HOUR)
-
-        ended_job(deployed(run), str(enqueue(child.using(delay=HOUR)).pk))
-
-        with nothing_written():
-            assert obstacles() == []
-
-    def test_a_fork_finds_what_its_source_enqueued(self) -> None:
-        def run() -> None:
-            enqueue(child, "one")
-            work("a")
-            work("b")
-
-        source = ended_job(deployed(run))
-        fork_job(source, from_step="work#2")
-
-        with nothing_written():
-            assert obstacles() == []
-
-
-class RolledBackTests:
-    def test_what_the_code_between_the_steps_writes_is_rolled_back(self) -> None:
-        callbacks: list[int] = []
-
-        def run(name: str = "x") -> None:
-            Charge.objects.create(order_ref="between")
-            with transaction.atomic(durable=True):
-                Charge.objects.create(order_ref="inside")
-                transaction.on_commit(lambda: callbacks.append(1))
-            work("x1")
-
-        begun_job()
-        deployed(run)
-
-        with nothing_written():
-            assert obstacles() == []
-        assert callbacks == []
-
-    def test_it_sees_what_it_has_written(self) -> None:
-        def run(name: str = "x") -> None:
-            Charge.objects.create(order_ref="between")
-            assert Charge.objects.count() == 1
-            work("x1")
-
-        begun_job()
-        deployed(run)
-
-        assert obstacles() == []
-
-    def test_an_interrupt_leaves_nothing(self) -> None:
-        def run(name: str = "x") -> None:
-            Charge.objects.create(order_ref="between")
-            raise KeyboardInterrupt
-
-        begun_job()
-        deployed(run)
-
-        with nothing_written(), pytest.raises(KeyboardInterrupt):
-            typed("replay")
-
-    def test_no_signal_is_sent_and_the_job_seems_to_run(self) -> None:
-        heard: list[str] = []
-        states: list[str] = []
-
-        def run(name: str = "x") -> None:
-            job = current_job()
-            assert job is not None
-            states.append(job.state)
-            work("x1")
-
-        begun_job()
-        deployed(run)
-
-        def receiver(**_: Any) -> None:
-            heard.append("signal")
-
-        with receiver_of(job_started, receiver), receiver_of(job_finished, receiver):
-            assert obstacles() == []
-        assert (heard, states) == ([], ["RUNNING"])
-
-    def test_a_row_that_somebody_holds_is_no_obstacle(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def run(name: str = "x") -> None:
-            with connection.cursor() as cursor:
-                cursor.execute("select pg_sleep(10)")
-
-        begun_job()
-        deployed(run)
-        monkeypatch.setattr(rehearsing, "LOCK_SECONDS", "0.1s'; set local statement_timeout = '0.1")
-
-        text = typed("replay")
-
-        assert "1 job could not be judged: code between the steps met locked rows." in text
-
-
 class AnswerTests:
     def test_lists_alike_jobs_once_and_fails(self) -> None:
         jobs = waiting_jobs(2)
@@ -686,20 +405,3 @@ class AnswerTests:
         waiting_jobs(5)
 
         assert document("replay")["replayed"] == 5
-
-
-def waiting_jobs(count: int) -> list[Job]:
-    """Jobs past a step that sleep."""
-
-    def run() -> None:
-        work("x1")
-        sleep(HOUR)
-
-    jobs = [enqueue(deployed(run)) for _ in range(count)]
-    run_jobs()
-    return jobs
-
-
-def resumed_until(job: Job, place: str) -> None:
-    with crash_after(place):
-        run_jobs()

@@ -4,7 +4,7 @@
 -- Takes:   id of the new job; source_id; from_step: an identity, null for a restart; arguments: null
 --          for the stored ones; deadline_at, deadline; notify: whether to wake, but for quiet_queues.
 -- Returns: one row: the new id, and the notification's void. No row: there is no such job, no such
---          checkpoint, or one before it is undone, so that it could not be skipped.
+--          checkpoint, or one before it is being undone, so that it could not be skipped.
 -- Locks:   nothing that exists. All is read in one snapshot, and final checkpoints do not change.
 -- Index:   durable_job_pkey, durable_checkpoint_pkey, job_origin_once.
 with
@@ -16,8 +16,11 @@ chosen as (
     where job_id = %(source_id)s::uuid and identity = %(from_step)s::text
         and not exists (
             select from durable_checkpoint as undone
-            where undone.job_id = %(source_id)s::uuid and undone.state = 'COMPENSATED'
-                and undone.seq < durable_checkpoint.seq
+            where undone.job_id = %(source_id)s::uuid and undone.seq < durable_checkpoint.seq
+                and (
+                    undone.state = 'COMPENSATED'
+                    or (undone.compensation is not null and (select ends_as from source) is not null)
+                )
         )
 ),
 -- token 1 says that there are checkpoints to load; no claim has ever had it
