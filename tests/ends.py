@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.db.models import Q
+
 from django_durable.models import FINISHED, Checkpoint, Job
 from tests.testapp.models import BankCall, Charge
 
@@ -82,7 +84,9 @@ def end_of(jobs: Sequence[Job], ref: str) -> End:
     for path, job in tree.items():
         value = shown(job.encoded_return_value)
         facts[path] = (job.task_path, job.state, job.attempt, value, error_of(job))
-    for row in Checkpoint.objects.filter(job_id__in=paths):
+    # what the losers of first() were waiting for, if they had begun to
+    of_losers = Q(state="STARTED", identity__regex=r"(^|/)first(#\d+)?/")
+    for row in Checkpoint.objects.filter(job_id__in=paths).exclude(of_losers):
         name = f"{paths[str(row.job_id)]}: {shown(row.identity)}"
         facts[name] = (row.kind, row.state, _without_times(shown(row.value)), error_of(row))
     charges = Charge.objects.filter(order_ref__startswith=f"{ref}:")

@@ -50,5 +50,6 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DURABLE: dict[str, object] = {}
 
 DURABLE["TASK_MODULES"] = [
-    "tasks", "durable_stories", "killed_tasks", "killed_chances", "killed_waits",
+    "tasks", "durable_stories",
+    "killed_chances", "killed_families", "killed_tasks", "killed_waits",
 ]  # fmt: skip

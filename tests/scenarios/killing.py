@@ -14,10 +14,10 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import count
+from itertools import count, islice
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -68,11 +68,25 @@ class Round:
     def was_killed(self) -> bool:
         return self.exit_code == -signal.SIGKILL
 
-    def __str__(self) -> str:
+    @property
+    def _last_point(self) -> tuple[str, str]:
         lines = self.orders.points.read_text().splitlines() or ["0 before anything"]
         number, place = lines[-1].split(maxsplit=1)
+        return number, place
+
+    @property
+    def points(self) -> int:
+        """How many durable points its worker came by."""
+        return int(self._last_point[0])
+
+    def __str__(self) -> str:
+        number, place = self._last_point
         fate = f"killed {place}" if self.was_killed else "not killed"
         return f"{self.ref}: {fate} (durable point {number})"
+
+
+def bombs(numbers: Iterable[int], whens: Sequence[str]) -> list[Bomb]:
+    return [Bomb(at=at, when=when) for at in numbers for when in whens]
 
 
 def compare(story: Story, end: End, peaceful: End) -> list[str]:
@@ -109,9 +123,12 @@ class Killing:
         must be alike. Raises: AssertionError, also if fewer than ``least`` rounds were killed.
         """
         self._fork(self._orders(HEIR, story))
-        peaceful = self._begin(story, None)
-        self._go_on([(peaceful, self._tell(story, peaceful))], iter(()))
-        rounds = self._go_on([], self._begin_all(story, whens))
+        (peaceful,) = self._tell_all(story, [None])
+        rounds = self._tell_all(story, bombs(range(1, peaceful.points + 1), whens))
+        for at in count(peaceful.points + 1):
+            if not all(one.was_killed for one in rounds):
+                break
+            rounds += self._tell_all(story, bombs([at], whens))
         for one in rounds:
             assert one.end is not None
             assert peaceful.end is not None
@@ -127,33 +144,20 @@ class Killing:
             process.join()
             process.close()
 
-    def _begin_all(
-        self, story: Story, whens: Sequence[str]
-    ) -> Iterator[tuple[Round, Iterator[None]]]:
-        """Rounds to begin, until one has lived through its bomb's time."""
-        begun: list[Round] = []
-        for at in count(1):
-            for when in whens:
-                if any(one.exit_code == 0 for one in begun):
-                    return
-                begun.append(self._begin(story, Bomb(at=at, when=when)))
-                yield begun[-1], self._tell(story, begun[-1])
-
-    def _go_on(
-        self,
-        under_way: list[tuple[Round, Iterator[None]]],
-        more: Iterator[tuple[Round, Iterator[None]]],
-    ) -> list[Round]:
-        """Tell rounds side by side; those told."""
+    def _tell_all(self, story: Story, to_tell: Sequence[Bomb | None]) -> list[Round]:
+        """Tell rounds with these bombs, some side by side; those told."""
+        rest = iter(to_tell)
+        under_way: list[tuple[Round, Iterator[None]]] = []
         told: list[Round] = []
         while True:
-            while len(under_way) < ROUNDS_AT_ONCE and (begun := next(more, None)):
-                under_way.append(begun)
+            for bomb in islice(rest, ROUNDS_AT_ONCE - len(under_way)):
+                begun = self._begin(story, bomb)
+                under_way.append((begun, self._tell(story, begun)))
             if not under_way:
                 return told
             for telling in list(under_way):
-                one, story = telling
-                if next(story, story) is story:
+                one, steps = telling
+                if next(steps, steps) is steps:
                     under_way.remove(telling)
                     told.append(one)
                 elif time.monotonic() > one.until:
