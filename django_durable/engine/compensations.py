@@ -54,8 +54,8 @@ class Compensation:
         function = self.step.rule.func
         arguments = instances.read_arguments(text, self.signature, besides=_BESIDES)
         if self.takes_result:
-            hint = instances.hints_of(function).get(RESULT)
-            hint = instances.hints_of(self.undoes).get("return", Any) if hint is None else hint
+            hint = instances.hints_of(function).get(RESULT, Any)
+            hint = instances.hints_of(self.undoes).get("return", Any) if hint is Any else hint
             arguments.kwargs[RESULT] = instances.decode(value or "null", hint=hint)
         instances.python_signature(function).bind(*arguments.args, **arguments.kwargs)
         return arguments
@@ -63,9 +63,10 @@ class Compensation:
 
 @lru_cache(maxsize=4096)
 def _merged_signature(function: Any, undoes: Any) -> instances.Signature:
-    """The parameters of the step; where the compensation's have hints, those hold."""
-    own, theirs = instances.signature_of(function), instances.signature_of(undoes)
-    return replace(theirs, hints={**theirs.hints, **own.hints})
+    """The step's parameters; where the compensation's have hints that say something, those hold."""
+    own, theirs = instances.hints_of(function), instances.signature_of(undoes)
+    said = {name: hint for name, hint in own.items() if hint is not Any}
+    return replace(theirs, hints={**theirs.hints, **said})
 
 
 # --- the registry
