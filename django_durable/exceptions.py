@@ -23,6 +23,7 @@
     │   ├── MissingInstanceError      a model instance among the values is gone
     │   ├── ReturnValueError          what the task returned cannot be stored
     │   ├── PoisonJobError            lost its worker too often
+    │   ├── NotUndoneError            ... even while its steps were being undone
     │   ├── DeadlineExceededError     not done by its deadline
     │   ├── HistoryTooLongError       needs more checkpoints than a job may have
     │   └── SuspensionSwallowedError  the task caught the exception that suspends it
@@ -43,7 +44,7 @@
         ├── StepFailedError           a step whose tries are used up; recorded, replays
         │   ├── StepTimeoutError      ... since it took too long
         │   └── StepInterrupted       an at-most-once step died half-way; it is not run again
-        ├── StepValueError            what the step returned cannot be stored
+        ├── StepValueError            what the step returned, or is undone with, cannot be stored
         ├── StepOutsideJobError       a durable call in a worker's thread that carries no job
         ├── NoCurrentStepError        current_step() between the steps of a task
         ├── StepInTransactionError    a durable call inside a transaction of the user's
@@ -212,6 +213,10 @@ class HistoryTooLongError(JobError):
     )
 
 
+class NotUndoneError(JobError):
+    message = "Job {job_id} ({task_path}) lost {lost_count} workers. Not undone: {steps}. {first}"
+
+
 class SuspensionSwallowedError(JobError):
     message = (
         "Task {task_path} caught the Suspension raised by a step and went on. "
@@ -246,9 +251,7 @@ class ContinueInBranchError(WaitError):
 
 
 class ChildFailedError(WaitError):
-    """A child that the task awaited FAILED or was CANCELLED. ``error_type`` and ``error_message``
-    are its own.
-    """
+    """A child that the task awaited FAILED or was CANCELLED; the error's fields are its own."""
 
     child_id: str
     task_path: str
@@ -336,7 +339,7 @@ class StepInterrupted(StepFailedError):  # noqa: N818 (an outcome that tasks han
 
 
 class StepValueError(StepError):
-    message = 'What step "{step}" returned cannot be kept: {cause}'
+    message = 'What step "{step}" {role} cannot be kept: {cause}'
 
 
 class NoCurrentStepError(StepError):

@@ -6,6 +6,8 @@
 ... def reserve_stock(order): ...          # exactly once: writes and checkpoint are one commit
 >>> @step(at_most_once=True)
 ... def send_letter(order): ...            # a crash inside raises StepInterrupted
+>>> @step(compensate=give_back)
+... def hire(order): ...                   # undone by give_back(order), should the job end badly
 
 Inside a task a call finds the checkpoint, or runs the body and saves one. Anywhere else it is a
 plain call.
@@ -22,7 +24,7 @@ from asgiref.sync import markcoroutinefunction, sync_to_async
 from django.db import DEFAULT_DB_ALIAS, transaction
 
 from django_durable.conf import get_settings
-from django_durable.engine import stepping
+from django_durable.engine import compensations, stepping
 from django_durable.engine.atomic import run_atomic
 from django_durable.engine.replay import Recorded, check_name
 from django_durable.engine.run import (
@@ -94,10 +96,9 @@ class Step(Generic[P, R]):
         outer = active_step()
         if run is None or outer is None:
             return run
-        if rule.kind != "plain":
-            raise NestedStepError(
-                step=rule.name, kind=rule.kind.replace("_", "-"), outer=outer.identity
-            )
+        if rule.kind != "plain" or rule.compensation is not None:
+            kind = "compensated" if rule.kind == "plain" else rule.kind.replace("_", "-")
+            raise NestedStepError(step=rule.name, kind=kind, outer=outer.identity)
         return None
 
     def _call_plain(self, args: Any, kwargs: Any) -> Any:
@@ -118,12 +119,12 @@ class Step(Generic[P, R]):
             found = stepping.find(run, self.rule, args, kwargs)
             if isinstance(found, Recorded):
                 return stepping.outcome(self.rule, found)
-            record, cause = self._run_body(found, args, kwargs)
+            record, cause = self.run_body(found, args, kwargs)
         finally:
             scope.leave()
         return stepping.outcome(self.rule, record, cause)
 
-    def _run_body(
+    def run_body(
         self, call: stepping.Call, args: Any, kwargs: Any
     ) -> tuple[Recorded, BaseException | None]:
         """Run the body and save what came of it; also the error, if it was one."""
@@ -156,7 +157,7 @@ class Step(Generic[P, R]):
             found = await _in_job_thread(stepping.find, run, self.rule, args, kwargs)
             if isinstance(found, Recorded):
                 return await _in_job_thread(stepping.outcome, self.rule, found)
-            record, cause = await self._run_body_async(found, args, kwargs)
+            record, cause = await self.arun_body(found, args, kwargs)
         finally:
             scope.leave()
         return await _in_job_thread(stepping.outcome, self.rule, record, cause)
@@ -168,7 +169,7 @@ class Step(Generic[P, R]):
         finally:
             leave_step(token)
 
-    async def _run_body_async(
+    async def arun_body(
         self, call: stepping.Call, args: Any, kwargs: Any
     ) -> tuple[Recorded, BaseException | None]:
         interrupted = await _in_job_thread(stepping.prepare, call)
@@ -233,6 +234,7 @@ def step(
     raises: tuple[type[BaseException], ...] = (),
     key: Callable[..., Any] | None = None,
     match_arguments: bool = True,
+    compensate: Callable[..., Any] | None = None,
 ) -> StepDecorator: ...
 def step(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Declare a step.
@@ -241,7 +243,8 @@ def step(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     commits the body's writes and the checkpoint together. ``at_most_once`` records the start first.
     ``retry`` is the policy of its tries, ``timeout`` bounds each. ``raises`` are errors that travel
     as themselves. ``key(*args)`` makes the identity ``name[key]``, for loops over sets that change.
-    ``match_arguments=False`` lets a replay pass other arguments.
+    ``match_arguments=False`` lets a replay pass other arguments. ``compensate`` is a function, or a
+    step, that undoes this one if the job ends FAILED or CANCELLED.
 
     Raises: TaskDefinitionError.
     """
@@ -256,12 +259,27 @@ def _declare(
     name: str | None = None,
     atomic: bool = False,
     at_most_once: bool = False,
+    compensate: Callable[..., Any] | None = None,
     **rest: Any,
 ) -> Step[..., Any]:
     shown = name if name is not None else getattr(function, "__name__", repr(function))
-    _check_declaration(function, shown, atomic=atomic, at_most_once=at_most_once, **rest)
+    _check_declaration(
+        function, shown, atomic=atomic, at_most_once=at_most_once, compensate=compensate, **rest
+    )
     kind = "atomic" if atomic else "at_most_once" if at_most_once else "plain"
-    return Step(stepping.StepRule(name=shown, func=function, kind=kind, **rest))
+    undoing = _undoing(shown, function, compensate) if compensate is not None else None
+    rule = stepping.StepRule(name=shown, func=function, kind=kind, compensation=undoing, **rest)
+    return Step(rule)
+
+
+def _undoing(
+    name: str, function: Callable[..., Any], compensate: Callable[..., Any]
+) -> compensations.Compensation:
+    step = compensate
+    if not isinstance(step, Step):
+        called = getattr(compensate, "__name__", repr(compensate))
+        step = Step(stepping.StepRule(name=called, func=compensate))
+    return compensations.declare(name, compensations.Compensation(step=step, undoes=function))
 
 
 def _check_declaration(function: Any, name: str, **options: Any) -> None:
@@ -276,7 +294,9 @@ def _is_in_class(function: Any) -> bool:
     return outer.rpartition(".")[2].isidentifier()
 
 
-_OPTIONS = {"atomic", "at_most_once", "retry", "timeout", "raises", "key", "match_arguments"}
+_OPTIONS = {
+    "atomic", "at_most_once", "retry", "timeout", "raises", "key", "match_arguments", "compensate",
+}  # fmt: skip
 
 
 def _is_optional(options: dict[str, Any], name: str, kind: type) -> bool:
@@ -319,6 +339,10 @@ _DECLARATION_RULES: list[tuple[Callable[[Any, dict[str, Any]], bool], str]] = [
     (
         lambda f, o: o.get("key") is not None and not callable(o["key"]),
         "key must be a function of the step's arguments.",
+    ),
+    (
+        lambda f, o: o.get("compensate") is not None and not callable(o["compensate"]),
+        "compensate must be a function, or a step.",
     ),
     (lambda f, o: _has_bad_raises(o), "raises takes a tuple of Exception classes."),
 ]

@@ -10,15 +10,16 @@ import pytest
 from django.db import connection
 
 from django_durable.contrib.embedded import EmbeddedServer
-from django_durable.engine import registry
+from django_durable.engine import compensations, registry
 
 
 @pytest.fixture(autouse=True)
 def _forgotten_tasks() -> Iterator[None]:
-    """Tasks that a test declares are gone after it."""
-    tasks, conflicts = dict(registry._tasks), dict(registry._conflicts)
+    """Tasks and compensations that a test declares are gone after it."""
+    registries = (registry._tasks, registry._conflicts, compensations._compensations)
+    befores = [dict(known) for known in registries]
     yield
-    for known, before in ((registry._tasks, tasks), (registry._conflicts, conflicts)):
+    for known, before in zip(registries, befores, strict=True):
         known.clear()
         known.update(before)
 

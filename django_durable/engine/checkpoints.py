@@ -12,12 +12,17 @@ from django_durable.engine.sql import Connection, array, execute, fetch_all, fet
 
 SAVE_CHECKPOINT = load("save_checkpoint")
 SAVE_CHECKPOINTS = load("save_checkpoints")
+SAVE_COMPENSATION = load("save_compensation")
 READ_CHECKPOINT = load("read_checkpoint")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewCheckpoint:
-    """A checkpoint to save under a lease. ``elapsed`` since the step's try began."""
+    """A checkpoint to save under a lease. ``elapsed`` since the step's try began.
+
+    ``compensation`` is the call that undoes this step, encoded; ``undoes`` the identity of the step
+    that is undone by this success.
+    """
 
     job_id: UUID
     lease_token: int
@@ -31,6 +36,8 @@ class NewCheckpoint:
     elapsed: timedelta
     value: str | None = None
     error: str | None = None
+    compensation: str | None = None
+    undoes: str | None = None
 
     def as_recorded(self) -> Recorded:
         return Recorded(
@@ -43,6 +50,7 @@ class NewCheckpoint:
             attempt=self.attempt,
             value=self.value,
             error=self.error,
+            compensation=self.compensation,
         )
 
 
@@ -63,11 +71,16 @@ def save_checkpoints(connection: Connection, checkpoints: Sequence[NewCheckpoint
     """Save checkpoints in one statement; the answers in the same order.
 
     A lone one takes a cheaper statement, and this one only if there is more to say than that it is
-    saved. Locks: the jobs' rows for share until commit. Idempotent: repeated after a lost answer it
-    finds its own row, not saved but held.
+    saved. One that says that a step is undone takes its own. Locks: the jobs' rows for share until
+    commit. Idempotent: repeated after a lost answer it finds its own row, not saved but held.
     """
-    if len(checkpoints) == 1 and execute(connection, SAVE_CHECKPOINT, _columns(checkpoints[0])):
-        return [_SAVED]
+    if len(checkpoints) == 1:
+        if checkpoints[0].undoes is not None:
+            return [_save_compensation(connection, checkpoints[0])]
+        if execute(connection, SAVE_CHECKPOINT, _columns(checkpoints[0])):
+            return [_SAVED]
+    elif any(checkpoint.undoes is not None for checkpoint in checkpoints):
+        return [save_checkpoints(connection, [checkpoint])[0] for checkpoint in checkpoints]
     params: dict[str, Any] = {
         column: array(getattr(row, attribute) for row in checkpoints)
         for column, attribute in _ARRAYS.items()
@@ -76,6 +89,13 @@ def save_checkpoints(connection: Connection, checkpoints: Sequence[NewCheckpoint
     for index, *answer in fetch_all(connection, SAVE_CHECKPOINTS, params):
         answers[index - 1] = Saved(*answer)
     return answers
+
+
+def _save_compensation(connection: Connection, checkpoint: NewCheckpoint) -> Saved:
+    """Save it and mark the step that it undoes, in one statement."""
+    row = fetch_one(connection, SAVE_COMPENSATION, _columns(checkpoint))
+    assert row is not None  # a select without from returns one row
+    return Saved(*row)
 
 
 def _columns(checkpoint: NewCheckpoint) -> dict[str, Any]:
@@ -94,6 +114,7 @@ _ARRAYS = {
     "attempts": "attempt",
     "values": "value",
     "errors": "error",
+    "compensations": "compensation",
     "elapseds": "elapsed",
 }
 
@@ -106,7 +127,7 @@ def read_checkpoint(connection: Connection, job_id: UUID, identity: str) -> Reco
 
 _READ = (
     "identity", "seq", "kind", "state", "lease_token", "fingerprint", "attempt", "value", "error",
-    "started_at", "next_attempt_at", "wait_key", "compensation",
+    "started_at", "saved_at", "next_attempt_at", "wait_key", "compensation",
 )  # fmt: skip
 
 

@@ -55,26 +55,34 @@ def claim_jobs(claimant: Claimant, queues: Iterable[str], *, limit: int) -> list
     Returns: the claimed rows as they now stand, at best ``limit``; ``[]`` is normal. Raises:
     WorkerLost; database errors, after which ``release_unknown_jobs`` tells what was committed.
     """
-    innocent = Q(lost_count__lt=SUSPECT_FROM) | Q(lost_count__gte=claimant.max_lost)
-    return _claim(claimant, queues, innocent, limit)
+    return _claim(claimant, queues, ~_suspect(claimant), limit)
 
 
 def claim_suspect(claimant: Claimant, queues: Iterable[str]) -> list[Job]:
     """Claim one job that lost its worker before, for a worker that holds nothing else."""
-    suspect = Q(lost_count__gte=SUSPECT_FROM, lost_count__lt=claimant.max_lost)
-    return _claim(claimant, queues, suspect, 1)
+    return _claim(claimant, queues, _suspect(claimant), 1)
 
 
 def has_suspect(claimant: Claimant, queues: Iterable[str]) -> bool:
     """Whether a suspect waits that this worker could run."""
     suspects = job_rows(claimant.alias).filter(
+        _suspect(claimant),
         state=JobState.READY,
         queue_name__in=list(queues),
         task_path__in=claimant.task_paths,
-        lost_count__gte=SUSPECT_FROM,
-        lost_count__lt=claimant.max_lost,
     )
     return suspects.exists()
+
+
+def _suspect(claimant: Claimant) -> Q:
+    """Lost its worker before, but is to run: not poison, or poison that undoes its steps."""
+    undoes = Q(ends_as__isnull=False, lost_count__lt=undoing_limit(claimant.max_lost))
+    return Q(lost_count__gte=SUSPECT_FROM) & (Q(lost_count__lt=claimant.max_lost) | undoes)
+
+
+def undoing_limit(max_lost: int) -> int:
+    """How many workers a job loses before its steps are not undone any more."""
+    return 2 * max_lost
 
 
 def find_ready_queues(connection: Connection) -> list[str]:

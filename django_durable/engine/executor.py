@@ -1,9 +1,10 @@
 """One claimed job, from its body's begin to its recorded outcome.
 
-    judge   poison, cancelled before it began, or too late?
+    judge   poison, cancelled before it began, or too late? does it only undo its steps by now?
     load    decode the arguments, fetch their model instances
     call    run the function; durable calls find the run in the context
     decide  what became of it: an outcome, a retry, a suspension
+    undo    before it ends badly: what its steps did, as far as they say how
     record  write that under the lease; then tell logs and signals
 
 Whatever the function does, this thread survives it. If the lease is lost, nothing is written and
@@ -12,15 +13,17 @@ nothing is said.
 
 import contextvars
 import logging
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from asgiref.sync import async_to_sync
 from django.core.cache import caches
 from django.db import transaction
 
 from django_durable.conf import get_settings
-from django_durable.engine import instances, waiting
+from django_durable.engine import compensating, instances, waiting
 from django_durable.engine.announcing import announce, conclude
 from django_durable.engine.atomic import (
     LeaseLost,
@@ -62,6 +65,9 @@ from django_durable.exceptions import (
 from django_durable.models import JobState
 from django_durable.retry import RetryPolicy
 
+T = TypeVar("T")
+Conclusion = tuple[Written | None, Outcome | Ending]
+"""What was written (None: the lease is lost), and what it was written for."""
 logger = logging.getLogger("django_durable")
 
 
@@ -76,20 +82,24 @@ class CancelledInside(Rollback):
 
 def execute(run: Run) -> None:
     """Run one claimed job and record what came of it. Never raises but at interpreter exit."""
-    error = judge(run)
-    if error is None and not run.cancel_requested:
-        announce(run)
-        context = contextvars.copy_context()
-        try:
-            decided, error = context.run(call, run)
-        except Committed as committed:
-            conclude(run, committed.written, None)
-            return
-        finally:
-            clean_up()
+    try:
+        decided, error = run_to_end(run)
+    except Committed as committed:
+        conclude(run, committed.written, None)
     else:
-        decided, error = decide(run, error)
-    record(run, decided, error)
+        record(run, decided, error)
+
+
+def run_to_end(run: Run) -> tuple[Outcome | Ending, BaseException | None]:
+    """Judge, and call the function unless the verdict is an end; what became of it."""
+    if run.job.ends_as is not None:
+        end = outcome_of(run, JobState(run.job.ends_as), error=run.job.error)
+        return compensating.resume(run, end)
+    error = judge(run)
+    if error is not None or run.cancel_requested:
+        return decide(run, error)
+    announce(run)
+    return in_context(run, lambda: call(run))
 
 
 def judge(run: Run) -> BaseException | None:
@@ -110,9 +120,24 @@ def deadline_error(run: Run) -> DeadlineExceededError:
     )
 
 
+def in_context(run: Run, function: Callable[[], T]) -> T:
+    """Call in a context of the job's own, and leave the thread as a request would."""
+
+    def called() -> T:
+        token = set_run(run)
+        try:
+            return function()
+        finally:
+            reset_run(token)
+
+    try:
+        return contextvars.copy_context().run(called)
+    finally:
+        clean_up()
+
+
 def call(run: Run) -> tuple[Outcome | Ending, BaseException | None]:
-    """Load, call and decide, in a context of the job's own."""
-    token = set_run(run)
+    """Load, call and decide."""
     try:
         with restored(run.job):
             arguments = instances.decode_arguments(run.job.arguments, run.job.task_path, run.job.id)
@@ -126,8 +151,6 @@ def call(run: Run) -> tuple[Outcome | Ending, BaseException | None]:
         raise
     except BaseException as error:  # user code may raise anything; the slot lives on
         return decide(run, error)
-    finally:
-        reset_run(token)
 
 
 def call_function(run: Run, arguments: instances.Arguments) -> Any:
@@ -275,41 +298,56 @@ def record(run: Run, decided: Outcome | Ending, error: BaseException | None) -> 
     """Write what was decided; a row the database refuses fails the job, with the reason."""
     tell_last(run, succeeded=isinstance(decided, Outcome) and decided.state is JobState.SUCCESSFUL)
     try:
-        written = write(run, decided)
+        written, decided = write(run, decided)
     except DATABASE_ERRORS as refused:
         error = refused
         failed = outcome_of(run, JobState.FAILED, error=instances.encode_error(refused))
-        written = run.writer.finish(failed)
+        written, decided = write(run, failed)
     if written is not None:
         conclude(run, written, error, decided)
 
 
-def write(run: Run, decided: Outcome | Ending) -> Written | None:
-    if isinstance(decided, Outcome):
-        return run.writer.finish(decided)
-    if decided.stop is Stop.CANCELLED:
-        return run.writer.finish(outcome_of(run, JobState.CANCELLED))
-    if decided.stop is Stop.BLOCKED:
-        reason = decided.reason
-        return run.writer.finish(outcome_of(run, JobState.WAITING, reason=reason))
-    if decided.stop is Stop.WAIT:
-        return suspend(run, decided)
-    if decided.stop is Stop.CONTINUED:
-        return start_over(run, decided)
-    return None
+def write(run: Run, decided: Outcome | Ending) -> Conclusion:
+    """Write it; a bad end when the steps are undone that can be."""
+    if isinstance(decided, Ending):
+        return write_ending(run, decided)
+    if not compensating.find_pending(run):
+        return run.writer.finish(decided), decided
+    if decided.state not in (JobState.FAILED, JobState.CANCELLED):
+        written = run.writer.finish(replace(decided, undoes=True))
+        if written is not None:
+            return written, decided
+        decided = outcome_of(run, JobState.CANCELLED)  # asked for meanwhile, or the lease is lost
+    end = decided
+    undone = in_context(run, lambda: compensating.undo(run, end))
+    if isinstance(undone, Ending):
+        return write_ending(run, undone)
+    return run.writer.finish(undone), undone
 
 
-def suspend(run: Run, ending: Ending) -> Written | None:
+def write_ending(run: Run, ending: Ending) -> Conclusion:
+    if ending.stop is Stop.CANCELLED:
+        return write(run, outcome_of(run, JobState.CANCELLED))
+    if ending.stop is Stop.BLOCKED:
+        return write(run, outcome_of(run, JobState.WAITING, reason=ending.reason))
+    if ending.stop is Stop.WAIT:
+        return suspend(run, ending)
+    if ending.stop is Stop.CONTINUED:
+        return start_over(run, ending)
+    return None, ending
+
+
+def suspend(run: Run, ending: Ending) -> Conclusion:
     """Write the suspension; a request to cancel that came before ends the job instead."""
     suspended = waiting.suspend(run, ending)
     if suspended is None:
-        return None
+        return None, ending
     if suspended.cancelled:
-        return run.writer.finish(outcome_of(run, JobState.CANCELLED))
-    return Written(JobState(suspended.state), suspended.due_at)
+        return write(run, outcome_of(run, JobState.CANCELLED))
+    return Written(JobState(suspended.state), suspended.due_at), ending
 
 
-def start_over(run: Run, ending: Ending) -> Written | None:
+def start_over(run: Run, ending: Ending) -> Conclusion:
     """Begin the job's next life; a request to cancel that came before ends it instead."""
     job, arguments = run.job, ending.arguments
     assert arguments is not None  # continue_as() gives them
@@ -317,7 +355,7 @@ def start_over(run: Run, ending: Ending) -> Written | None:
         lambda connection: continue_job(connection, job.id, job.lease_token, arguments)
     )
     if continued is None:
-        return None
+        return None, ending
     if continued.cancelled:
-        return run.writer.finish(outcome_of(run, JobState.CANCELLED))
-    return Written(JobState.READY, continued.due_at)
+        return write(run, outcome_of(run, JobState.CANCELLED))
+    return Written(JobState.READY, continued.due_at), ending

@@ -109,6 +109,7 @@ class Arguments:
 
 
 _NO_ARGUMENTS = '{"args":[],"kwargs":{}}'
+_NOTHING: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,12 +194,18 @@ def decode_arguments(text: str, task_path: str, job_id: Any) -> Arguments:
         raise JobRowError(job_id=job_id, task_path=task_path, reason=reason) from error
 
 
-def read_arguments(text: str, signature: Signature) -> Arguments:
-    """The call in a text. Raises: UndecodableError, MissingInstanceError."""
+def read_arguments(
+    text: str, signature: Signature, *, besides: frozenset[str] = _NOTHING
+) -> Arguments:
+    """The call in a text; ``besides`` is what else stands in the text.
+
+    Raises: UndecodableError, MissingInstanceError.
+    """
 
     def build(decoder: codec.Decoder, call: codec.JsonValue) -> Arguments:
         args, kwargs = call["args"], call["kwargs"]
-        if type(args) is not list or type(kwargs) is not dict or len(call) != 2:
+        strange = call.keys() - besides - {"args", "kwargs"}
+        if type(args) is not list or type(kwargs) is not dict or strange:
             raise codec.UndecodableError(reason='it is not {"args": [...], "kwargs": {...}}.')
         return Arguments(
             [

@@ -22,6 +22,7 @@ FINISH_JOBS = load("finish_jobs")
 CANCEL_JOBS = load("cancel_jobs")
 CONTINUE_JOB = load("continue_job")
 READ_SUCCESS = load("read_success")
+BEGIN_COMPENSATING = load("begin_compensating")
 RETRY_JOBS = load("retry_jobs")
 FIND_OVERDUE = load("find_overdue")
 FAIL_OVERDUE = load("fail_overdue")
@@ -33,6 +34,7 @@ class Outcome:
 
     SCHEDULED is a retry after ``delay``; WAITING a block, for ``reason``; READY a job handed back.
     ``return_value`` and ``error`` are encoded. ``parent_id`` and ``awaited_as`` are the job's.
+    ``undoes``: it has steps to undo, should it be CANCELLED instead; then it is not written.
     """
 
     job_id: UUID
@@ -44,6 +46,7 @@ class Outcome:
     reason: str | None = None
     parent_id: UUID | None = None
     awaited_as: str | None = None
+    undoes: bool = False
 
     @property
     def may_end_a_wait(self) -> bool:
@@ -60,7 +63,8 @@ class Written:
 
 
 def finish_jobs(connection: Connection, outcomes: Sequence[Outcome]) -> list[Written | None]:
-    """Write outcomes in one commit; None where the lease was lost (or it was written before).
+    """Write outcomes in one commit; None where the lease was lost (or it was written before), and
+    where a job that ``undoes`` is to be cancelled.
 
     One statement, unless a parent waits for one of the jobs. Then all are locked first, parents
     too, and what the ends mean to the parents is drawn last.
@@ -98,7 +102,20 @@ _ARRAYS = {
     "errors": "error",
     "delays": "delay",
     "reasons": "reason",
+    "undoes": "undoes",
 }
+
+
+def begin_compensating(
+    connection: Connection, job_id: UUID, lease_token: int, *, state: JobState, error: str | None
+) -> JobState | None:
+    """Decide how a job ends, before its steps are undone; how it ends. None: the lease is lost.
+
+    CANCELLED, if that was asked for before; what an earlier call decided stands.
+    """
+    params = {"job_id": job_id, "lease_token": lease_token, "state": state.value, "error": error}
+    row = fetch_one(connection, BEGIN_COMPENSATING, params)
+    return None if row is None else JobState(row[0])
 
 
 def has_succeeded(connection: Connection, job_id: UUID, lease_token: int) -> bool:

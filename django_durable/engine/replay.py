@@ -3,7 +3,8 @@
 An identity is ``scope/name#n``: the n-th call of that name in its scope. The first call has no
 ``#1``, calls of the task itself no scope, and a step with a key is ``name[key]``. Names are
 compared, never positions, so removed and reordered steps find their checkpoints. A branch is a
-scope of its own, ``gather/0/``, so it does not matter which of several ends first.
+scope of its own, ``gather/0/``, so it does not matter which of several ends first. A step that was
+undone only keeps its place: it runs anew, and nobody expects it.
 """
 
 import hashlib
@@ -24,6 +25,7 @@ from django_durable.exceptions import (
 )
 
 STARTED, RETRYING, SUCCESSFUL, FAILED = "STARTED", "RETRYING", "SUCCESSFUL", "FAILED"
+COMPENSATED = "COMPENSATED"
 FINAL = frozenset({SUCCESSFUL, FAILED})
 LONGEST_NAME, LONGEST_KEY = 200, 120  # characters; identities live in an index
 _RESERVED = "/#[]"
@@ -50,6 +52,8 @@ class Recorded:
     value: str | None = None
     error: str | None = None
     started_at: datetime | None = None
+    saved_at: datetime | None = None
+    """None if this run saved it."""
     next_attempt_at: datetime | None = None
     wait_key: str | None = None
     compensation: str | None = None
@@ -65,6 +69,9 @@ def check_name(name: object, *, what: str = "step") -> str:
         raise TaskDefinitionError(name=name, reason=f"a {what} name must not be empty.")
     if len(name) > LONGEST_NAME:
         reason = f"a {what} name must not have more than {LONGEST_NAME} characters."
+        raise TaskDefinitionError(name=name, reason=reason)
+    if name.startswith(COMPENSATION):
+        reason = f"a {what} name must not begin with {COMPENSATION}."
         raise TaskDefinitionError(name=name, reason=reason)
     if bad := [c for c in name if c in _RESERVED or c == "\x00" or "\ud800" <= c <= "\udfff"]:
         reason = f"a {what} name must not contain {bad[0]!r}."
@@ -170,6 +177,8 @@ class History:
         last = max((record.seq for record in self.records.values()), default=0)
         self._seqs = count(last + 1)
         self._scopes: dict[str, Scope] = {}
+        self.undone: Counter[str] = Counter()
+        """How often each step was undone, by its identity."""
         self.root = self.scope(root_path)
         self.enqueued_by_source: dict[str, str] = {}
         """In a fork: the ids of the jobs that its source enqueued between its steps, by origin."""
@@ -201,7 +210,10 @@ class History:
             self.enqueued_by_source = {origin: job_id for origin, (job_id, _) in made.items()}
             return
         inner = record.identity.removeprefix(self.root.path)
-        if inner.startswith(COMPENSATION) or not record.identity.startswith(self.root.path):
+        if inner.startswith(COMPENSATION):
+            self.undone[undone_by(inner)] += record.state == SUCCESSFUL
+            return
+        if record.state == COMPENSATED or not record.identity.startswith(self.root.path):
             return
         *composites, name = inner.split("/")
         scope = self.root
@@ -234,6 +246,9 @@ class History:
             self.check_new(scope, identity)
             scope.has_new = True
             return None
+        if record.state == COMPENSATED:
+            scope.has_new = True
+            return record
         scope.reach(identity, record.seq)
         if record.kind != kind:
             raise ReplayMismatch(
@@ -269,6 +284,7 @@ class History:
         return not self._allowed.isdisjoint(names)
 
     def add(self, record: Recorded) -> None:
+        self.records.pop(record.identity, None)  # the last one saved is to be the last one here
         self.records[record.identity] = record
 
 
@@ -282,6 +298,16 @@ COPIED = 0
 """The lease token of the checkpoints that a fork has of its source: no claim of it has this one."""
 MARKERS = frozenset({PATCH, FORK})
 """Kinds of checkpoints that are no call whose outcome a replay must come to."""
+
+
+def undoing(identity: str, attempt: int) -> str:
+    """The identity of the compensation of a step, at the end of an attempt."""
+    return f"{COMPENSATION}{attempt}/{identity}"
+
+
+def undone_by(compensation: str) -> str:
+    """The identity of the step that this compensation undoes."""
+    return compensation.partition("/")[2]
 
 
 def same_function(function: Any) -> Any:

@@ -102,6 +102,8 @@ class ActiveStep:
     attempt: int
     namespace: UUID
     kind: str = "plain"
+    stem: str = ""
+    """What its key and the origins of calls in its body are made of, if not its identity."""
     calls: Counter[str] = field(default_factory=Counter)
     outbox: list[Any] = field(default_factory=list)
     """What an atomic step emitted and sent; written with its checkpoint."""
@@ -109,13 +111,14 @@ class ActiveStep:
     @property
     def idempotency_key(self) -> str:
         """36 characters, the same over every retry and replay."""
-        return str(uuid5(self.namespace, self.identity))
+        return str(uuid5(self.namespace, self.stem or self.identity))
 
     def origin_of(self, call: str) -> str:
         """The identity of a call made inside this step's body."""
         self.calls[call] += 1
         n = self.calls[call]
-        return f"{self.identity}/{call}" if n == 1 else f"{self.identity}/{call}#{n}"
+        origin = f"{self.stem or self.identity}/{call}"
+        return origin if n == 1 else f"{origin}#{n}"
 
 
 @dataclass(kw_only=True, eq=False)
@@ -184,7 +187,7 @@ class Run:
         ending = self.find_ending()
         if ending is not None:
             raise Suspension(ending.stop.value)
-        if self.cancel_requested:
+        if self.cancel_requested and self.job.ends_as is None:
             self.stop(Ending(stop=Stop.CANCELLED))
         if self.is_overdue:
             self.stop(Ending(stop=Stop.DEADLINE))

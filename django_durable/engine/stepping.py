@@ -19,8 +19,11 @@ from django_durable.engine import instances
 from django_durable.engine.checkpoints import NewCheckpoint
 from django_durable.engine.clock import machine_seconds
 from django_durable.engine.codec import dump
+from django_durable.engine.compensations import Compensation
 from django_durable.engine.rebuilding import rebuild_error, storable_error
 from django_durable.engine.replay import (
+    COMPENSATED,
+    COMPENSATION,
     FAILED,
     RETRYING,
     STARTED,
@@ -65,6 +68,7 @@ class StepRule:
     raises: tuple[type[BaseException], ...] = ()
     key: Callable[..., Any] | None = None
     match_arguments: bool = True
+    compensation: Compensation | None = None
 
     @property
     def policy(self) -> RetryPolicy:
@@ -76,15 +80,21 @@ class StepRule:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Call:
-    """One call of a step in one run, from its identity to its checkpoint."""
+    """One call of a step in one run, from its identity to its checkpoint.
+
+    ``compensation`` is the call that is to undo it, encoded. If this call is itself to undo a step,
+    ``undoes`` is that step's identity.
+    """
 
     rule: StepRule
     run: Run
     identity: str
     seq: int
     attempt: int
-    fingerprint: str | None
     earlier: Recorded | None
+    fingerprint: str | None = None
+    compensation: str | None = None
+    undoes: str | None = None
     began: float = field(default_factory=machine_seconds)
     end_gate: threading.Lock = field(default_factory=threading.Lock)
 
@@ -96,7 +106,18 @@ class Call:
             attempt=self.attempt,
             namespace=self.run.job.id,
             kind=self.rule.kind,
+            stem=self.stem,
         )
+
+    @property
+    def stem(self) -> str:
+        """What the idempotency key is made of: another one each time the step runs anew.
+
+        That of a compensation goes with what it undoes, over all attempts to.
+        """
+        again = self.run.history.undone[self.undoes or self.identity]
+        stem = f"{COMPENSATION}/{self.undoes}" if self.undoes else self.identity
+        return f"{stem}/#{again}" if again else stem
 
     @property
     def elapsed(self) -> timedelta:
@@ -122,6 +143,8 @@ class Call:
             elapsed=self.elapsed,
             value=value,
             error=error,
+            compensation=self.compensation if state == SUCCESSFUL else None,
+            undoes=self.undoes if state == SUCCESSFUL else None,
         )
 
 
@@ -144,15 +167,40 @@ def find(
         run.block(mismatch)
     if earlier is not None and earlier.is_final:
         return earlier
+    undoing = encode_undoing(rule.compensation, identity, args, kwargs)
+    return begin(run, rule, identity, earlier, fingerprint=fingerprint, compensation=undoing)
+
+
+def begin(run: Run, rule: StepRule, identity: str, earlier: Recorded | None, **more: Any) -> Call:
+    """A call that is to run, after an ``earlier`` try or without one."""
+    seq = run.place(earlier)
+    if earlier is not None and earlier.state == COMPENSATED:
+        earlier = None
     return Call(
         rule=rule,
         run=run,
         identity=identity,
-        seq=run.place(earlier),
+        seq=seq,
         attempt=earlier.attempt + 1 if earlier and earlier.state == RETRYING else 1,
-        fingerprint=fingerprint,
         earlier=earlier,
+        **more,
     )
+
+
+def encode_undoing(
+    compensation: Compensation | None, step: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> str | None:
+    """The call that would undo a step, as its checkpoint keeps it.
+
+    Raises: StepValueError if the arguments cannot be kept, before the body runs.
+    """
+    if compensation is None:
+        return None
+    try:
+        return compensation.encode_call(args, kwargs, get_settings().MAX_PAYLOAD_BYTES)
+    except EnqueueError as error:
+        role = f"is called with, to be undone by {compensation.path},"
+        raise StepValueError(step=step, role=role, cause=error) from error
 
 
 def prepare(call: Call) -> Recorded | None:
@@ -181,12 +229,14 @@ def _interrupted(call: Call) -> str:
 
 
 def encode_value(call: Call, value: Any) -> str:
+    if call.undoes is not None:
+        return "null"  # nobody asks what a compensation returned
     hint = instances.hints_of(call.rule.func).get("return", Any)
     limit = get_settings().MAX_PAYLOAD_BYTES
     try:
         return instances.encode(value, hint=hint, path="the value", limit=limit)
     except EnqueueError as error:
-        raise StepValueError(step=call.identity, cause=error) from error
+        raise StepValueError(step=call.identity, role="returned", cause=error) from error
 
 
 def succeed(call: Call, value: Any) -> Recorded:

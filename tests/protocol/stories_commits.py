@@ -188,13 +188,14 @@ def no_connection_error(error: BaseException) -> bool:
 
 def write_or_start_again(
     run: Run, decided: Outcome | Ending, *, write: Any = executor.write
-) -> Written | None:
-    written: Written | None = write(run, decided)
+) -> executor.Conclusion:
+    written: Written | None
+    written, decided = write(run, decided)
     if written is None:
         run.ending = None
         run.history = History(run.history.records.values())
-        executor.call(run)
-    return written
+        executor.in_context(run, lambda: executor.call(run))
+    return written, decided
 
 
 def save_and_take_what_is_there(self: Run, checkpoint: NewCheckpoint) -> Recorded:

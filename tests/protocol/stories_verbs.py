@@ -227,7 +227,7 @@ CANCEL_AT_ONCE = both(
     ),
 )
 SUSPEND_UNSEEING = replaced(
-    waits, "SUSPEND_JOB", "cancel_requested_at is not null as cancelled", "false as cancelled"
+    waits, "SUSPEND_JOB", "cancel_requested_at is not null and ends_as is null", "false"
 )
 
 RULES = [

@@ -1,8 +1,11 @@
 -- Does:    writes the outcomes of attempts, each fenced by its lease: an end, a retry, a block, or
---          the job handed back. A job whose cancelling was asked for ends CANCELLED instead.
+--          the job handed back. A job whose cancelling was asked for ends CANCELLED instead, unless
+--          its end was decided before that.
 -- Takes:   arrays with an element for each outcome: state SUCCESSFUL, FAILED, CANCELLED, SCHEDULED
---          (a retry, with its delay), WAITING (blocked, with its reason) or READY (handed back).
--- Returns: a row for each outcome that counted: index (from 1), state, due_at. Missing: lease lost.
+--          (a retry, with its delay), WAITING (blocked, with its reason) or READY (handed back);
+--          undoes: its steps are to be undone before it may end CANCELLED, so that is not written.
+-- Returns: a row for each outcome that counted: index (from 1), state, due_at. Missing: lease lost,
+--          or to be cancelled and undone first.
 -- Locks:   the job rows for no key update, by id.
 -- Index:   durable_job_pkey, durable_checkpoint_pkey, job_live_children.
 with
@@ -10,9 +13,9 @@ wanted as materialized (
     select * from unnest(
         %(job_ids)s::uuid[], %(lease_tokens)s::bigint[], %(states)s::text[],
         %(return_values)s::text[], %(errors)s::text[], %(delays)s::interval[],
-        %(reasons)s::text[]
+        %(reasons)s::text[], %(undoes)s::boolean[]
     ) with ordinality as row (
-        job_id, lease_token, state, return_value, error, delay, reason, index
+        job_id, lease_token, state, return_value, error, delay, reason, undoes, index
     )
 ),
 -- the jobs still held under these leases, and what each becomes
@@ -20,7 +23,8 @@ held as (
     select
         job.id, wanted.index, wanted.return_value, wanted.error, wanted.reason,
         case
-            when job.cancel_requested_at is not null and wanted.state <> 'READY' then 'CANCELLED'
+            when job.cancel_requested_at is not null and job.ends_as is null
+                and wanted.state <> 'READY' then 'CANCELLED'
             else wanted.state
         end as state,
         statement_timestamp() + case
@@ -32,6 +36,7 @@ held as (
     from durable_job as job
     join wanted on wanted.job_id = job.id and wanted.lease_token = job.lease_token
     where job.state = 'RUNNING'
+        and not (wanted.undoes and job.cancel_requested_at is not null and job.ends_as is null)
     order by job.id
     for no key update of job
 ),
@@ -55,6 +60,7 @@ removed as (
     delete from durable_checkpoint as failed
     using held
     where held.state = 'SCHEDULED' and failed.job_id = held.id and failed.state = 'FAILED'
+        and not starts_with(failed.identity, 'compensation@')
         and failed.error ->> 'interrupted' is distinct from 'yes'
         and not exists (
             select from durable_checkpoint as later

@@ -5,6 +5,6 @@
 -- Index:   durable_checkpoint_pkey.
 select
     identity, seq, kind, state, lease_token, fingerprint, attempt, value::text, error::text,
-    started_at, next_attempt_at, wait_key, compensation::text
+    started_at, saved_at, next_attempt_at, wait_key, compensation::text
 from durable_checkpoint
 where job_id = %(job_id)s::uuid and identity = %(identity)s::text

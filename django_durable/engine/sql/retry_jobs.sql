@@ -1,8 +1,8 @@
 -- Does:    makes failed, cancelled and blocked jobs ready again, from the step that ended them. A
 --          child of a map that is not over takes its turn among its siblings.
 -- Takes:   ids, locked by this transaction already; rerun_interrupted: also forget interrupted
---          at-most-once steps; allowed_steps: names that may run without a checkpoint; notify:
---          whether to wake, but for quiet_queues.
+--          at-most-once steps and compensations; allowed_steps: names that may run without a
+--          checkpoint; notify: whether to wake, but for quiet_queues.
 -- Returns: a row for each job it applied to: id, whether it had ended (rather than been blocked),
 --          parent_id, awaited_as, and the number of queues woken.
 -- Locks:   the job rows, held already; the checkpoints it removes.
@@ -33,6 +33,10 @@ removed as (
     using fit
     where fit.ended and failed.job_id = fit.id
         and case
+            when starts_with(failed.identity, 'compensation@')
+                then %(rerun_interrupted)s::boolean and (
+                    failed.state = 'STARTED' or failed.error ->> 'interrupted' = 'yes'
+                )
             when failed.error ->> 'interrupted' = 'yes'
                 or (failed.state = 'STARTED' and failed.kind = 'at_most_once')
                 then %(rerun_interrupted)s::boolean
@@ -40,7 +44,8 @@ removed as (
         end
         and not exists (
             select from durable_checkpoint as later
-            where later.job_id = failed.job_id and later.seq > failed.seq
+            where not starts_with(failed.identity, 'compensation@')
+                and later.job_id = failed.job_id and later.seq > failed.seq
                 and regexp_replace(later.identity, '[^/]+$', '')
                     = regexp_replace(failed.identity, '[^/]+$', '')
         )

@@ -6,12 +6,13 @@
 -- Index:   durable_job_pkey, durable_checkpoint_pkey.
 insert into durable_checkpoint as old (
     job_id, identity, seq, kind, state, function, fingerprint, attempt, value, error,
-    lease_token, started_at, saved_at
+    compensation, lease_token, started_at, saved_at
 )
 select
     lease.id, %(identity)s::text, %(seq)s::int, %(kind)s::text, %(state)s::text,
     %(function)s::text, %(fingerprint)s::text, %(attempt)s::int, %(value)s::json, %(error)s::json,
-    %(lease_token)s::bigint, statement_timestamp() - %(elapsed)s::interval, statement_timestamp()
+    %(compensation)s::json, %(lease_token)s::bigint,
+    statement_timestamp() - %(elapsed)s::interval, statement_timestamp()
 from (
     select id from durable_job
     where id = %(job_id)s::uuid and lease_token = %(lease_token)s::bigint and state = 'RUNNING'
@@ -19,7 +20,12 @@ from (
     for share
 ) as lease
 on conflict (job_id, identity) do update set
-    state = excluded.state, attempt = excluded.attempt, value = excluded.value,
-    error = excluded.error, lease_token = excluded.lease_token, next_attempt_at = null,
-    wait_key = null, saved_at = excluded.saved_at
+    seq = excluded.seq, kind = excluded.kind, state = excluded.state,
+    function = excluded.function, fingerprint = excluded.fingerprint, attempt = excluded.attempt,
+    value = excluded.value, error = excluded.error, compensation = excluded.compensation,
+    lease_token = excluded.lease_token, next_attempt_at = null, wait_key = null,
+    started_at = case
+        when old.state = 'COMPENSATED' then excluded.started_at else old.started_at
+    end,
+    saved_at = excluded.saved_at
 where old.state in ('STARTED', 'RETRYING', 'COMPENSATED')

@@ -9,10 +9,11 @@ wanted as materialized (
     select * from unnest(
         %(job_ids)s::uuid[], %(lease_tokens)s::bigint[], %(identities)s::text[], %(seqs)s::int[],
         %(kinds)s::text[], %(states)s::text[], %(functions)s::text[], %(fingerprints)s::text[],
-        %(attempts)s::int[], %(values)s::text[], %(errors)s::text[], %(elapseds)s::interval[]
+        %(attempts)s::int[], %(values)s::text[], %(errors)s::text[],
+        %(compensations)s::text[], %(elapseds)s::interval[]
     ) with ordinality as row (
         job_id, lease_token, identity, seq, kind, state, function, fingerprint, attempt, value,
-        error, elapsed, index
+        error, compensation, elapsed, index
     )
 ),
 -- the leases that are good, held so until commit
@@ -24,22 +25,30 @@ lease as (
     order by job.id
     for share of job
 ),
--- new rows, and the ends of steps that were STARTED or RETRYING; a final row stays as it is
+-- new rows, the ends of steps that were STARTED or RETRYING, and steps that were undone and run
+-- anew; a final row stays as it is
 saved as (
     insert into durable_checkpoint as old (
         job_id, identity, seq, kind, state, function, fingerprint, attempt, value, error,
-        lease_token, started_at, saved_at
+        compensation, lease_token, started_at, saved_at
     )
     select
         job_id, identity, seq, kind, state, function, fingerprint, attempt, value::json,
-        error::json, wanted.lease_token, statement_timestamp() - elapsed, statement_timestamp()
+        error::json, compensation::json, wanted.lease_token, statement_timestamp() - elapsed,
+        statement_timestamp()
     from wanted
     join lease on lease.id = wanted.job_id and lease.lease_token = wanted.lease_token
     order by job_id, identity
     on conflict (job_id, identity) do update set
-        state = excluded.state, attempt = excluded.attempt, value = excluded.value,
-        error = excluded.error, lease_token = excluded.lease_token, next_attempt_at = null,
-        wait_key = null, saved_at = excluded.saved_at
+        seq = excluded.seq, kind = excluded.kind, state = excluded.state,
+        function = excluded.function, fingerprint = excluded.fingerprint,
+        attempt = excluded.attempt, value = excluded.value, error = excluded.error,
+        compensation = excluded.compensation,
+        lease_token = excluded.lease_token, next_attempt_at = null, wait_key = null,
+        started_at = case
+            when old.state = 'COMPENSATED' then excluded.started_at else old.started_at
+        end,
+        saved_at = excluded.saved_at
     where old.state in ('STARTED', 'RETRYING', 'COMPENSATED')
     returning job_id, identity
 )

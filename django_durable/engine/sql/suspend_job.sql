@@ -3,13 +3,13 @@
 -- Takes:   job_id, lease_token; arrays with an element for each checkpoint: its columns, STARTED for
 --          a wait and RETRYING for a step; until or timeout (null: no end); wait_key; kind and
 --          reason for people; again: look again after so long at the latest (null: no need to).
--- Returns: one row: whether cancelling was asked for, and then it is not suspended; state; due_at.
---          No row: the lease is lost, or this is done already.
+-- Returns: one row: whether cancelling was asked for, and then it is not suspended, unless it undoes
+--          its steps already; state; due_at. No row: the lease is lost, or this is done already.
 -- Locks:   the job's row for no key update, after those of the events it waits for.
 -- Index:   durable_job_pkey, durable_checkpoint_pkey.
 with
 held as (
-    select id, cancel_requested_at is not null as cancelled from durable_job
+    select id, cancel_requested_at is not null and ends_as is null as cancelled from durable_job
     where id = %(job_id)s::uuid and lease_token = %(lease_token)s::bigint and state = 'RUNNING'
     for no key update
 ),
@@ -36,7 +36,14 @@ saved as (
     from held cross join wanted
     order by identity
     on conflict (job_id, identity) do update set
-        state = excluded.state, attempt = excluded.attempt, error = excluded.error,
+        seq = excluded.seq, kind = excluded.kind, state = excluded.state,
+        function = excluded.function, fingerprint = excluded.fingerprint,
+        attempt = excluded.attempt, error = excluded.error,
+        value = case when old.state = 'COMPENSATED' then excluded.value else old.value end,
+        compensation = null,
+        started_at = case
+            when old.state = 'COMPENSATED' then excluded.started_at else old.started_at
+        end,
         lease_token = excluded.lease_token, wait_key = excluded.wait_key,
         next_attempt_at = case
             when old.state = 'STARTED' and excluded.state = 'STARTED' and old.kind <> 'condition'
