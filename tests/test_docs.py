@@ -55,6 +55,7 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         monkeypatch.setitem(sys.modules, name, module)
         setattr(modules["shop"], name.rpartition(".")[2], module)
     monkeypatch.setattr(bank, "fails_with", [])
+    monkeypatch.setattr(post, "arrivals", {})
     return vars(modules["shop.tasks"])
 
 
