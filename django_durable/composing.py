@@ -75,8 +75,8 @@ def _require_branches(call: str, branches: Sequence[Any]) -> Run:
     if not branches:
         reason = "there is nothing to do; give it at least one branch."
         raise InvalidOptionError(option="branches", value=(), reason=reason)
-    if call == "gather()" and on_event_loop():
-        raise AsyncStepError(step="gather")
+    if call in _INSTEAD and on_event_loop():
+        raise AsyncStepError(step=call, call=call, cure=_INSTEAD[call])
     for branch in branches:
         fit = callable(branch) if call != "agather()" else isinstance(branch, Awaitable)
         if not fit:
@@ -84,6 +84,13 @@ def _require_branches(call: str, branches: Sequence[Any]) -> Run:
             reason = f"a branch must be {what}; wrap the call: lambda: charge(order)."
             raise InvalidOptionError(option="branch", value=branch, reason=reason)
     return run
+
+
+_INSTEAD = {
+    "gather()": "agather(...)",
+    "first()": "sync_to_async(first, thread_sensitive=True)(...)",
+}
+"""What to write on an event loop."""
 
 
 def _results(made: Sequence[engine.Branch], *, return_exceptions: bool) -> list[Any]:

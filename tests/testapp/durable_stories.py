@@ -12,6 +12,7 @@ from django_durable import (
     current_job,
     current_step,
     enqueue,
+    gather,
     set_progress,
     set_value,
     step,
@@ -211,3 +212,16 @@ def reports_attempt(ref: str) -> int:
     with transaction.atomic():
         charged(f"{ref}:{job.attempt}")
     return job.attempt
+
+
+@step(atomic=True)
+def charge_together(ref: str) -> int:
+    return charged(ref)
+
+
+@task(path="stories.branches_query")
+def branches_query(ref: str) -> list[int]:
+    """Its own code has queried when its branches, in threads of their own, do."""
+    Charge.objects.count()
+    pass_gate("queried")
+    return gather(*[lambda n=n: charge_together(f"{ref}:{n}") for n in range(3)])
