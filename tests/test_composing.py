@@ -250,6 +250,14 @@ class MapTests(TestCase):
         job.refresh()
         assert job.return_value == [0, 2, 4, 6, 8]
 
+    def test_however_many_items_there_are_the_parent_is_woken_once(self) -> None:
+        @task(path="tests.maps")
+        def maps() -> int:
+            return len(map_task(double, range(-20, 40), max_concurrency=7, max_failures=60))
+
+        job = ended_job(maps)
+        assert (job.return_value, job.lease_token) == (40, 2)
+
     def test_too_many_failures(self) -> None:
         @task(path="tests.maps")
         def maps() -> str:
