@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from django_durable.composing import first as first
     from django_durable.composing import gather as gather
     from django_durable.composing import map_task as map_task
+    from django_durable.context import acting_as as acting_as
+    from django_durable.context import acurrent_user as acurrent_user
+    from django_durable.context import current_user as current_user
     from django_durable.continuing import acontinue_as as acontinue_as
     from django_durable.continuing import continue_as as continue_as
     from django_durable.events import aemit_event as aemit_event
@@ -134,6 +137,9 @@ _HOMES = {
     "sleep_until": "waiting",
     "wait_for_event": "waiting",
     "wait_until": "waiting",
+    "acting_as": "context",
+    "acurrent_user": "context",
+    "current_user": "context",
     "JobProgress": "progress",
     "aget_progress": "progress",
     "aget_values": "progress",

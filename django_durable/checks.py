@@ -6,6 +6,7 @@ durable.E002    the jobs' database is not PostgreSQL 15 or newer (database check
 durable.E003    two functions declare one task path
 durable.E004    the jobs' database has AUTOCOMMIT off
 durable.E005    USE_TZ is off
+durable.E006    a provider that DURABLE["CONTEXT"] names cannot be loaded
 durable.W001    the connection pool is smaller than a worker's default slots
 durable.W002    jobs live on another database than the business models
 ==============  ====================================================================
@@ -18,10 +19,12 @@ from django.apps import apps
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 
 from django_durable.conf import find_problems, get_settings
 from django_durable.engine import registry
+from django_durable.engine.context import load_provider
 from django_durable.engine.migrating import wait_for_turn
 
 OLDEST_POSTGRESQL = 15
@@ -85,6 +88,21 @@ def check_database_settings(**_: Any) -> list[CheckMessage]:
                 id="durable.W001",
             )
         )
+    return found
+
+
+@checks.register("durable")
+def check_context(**_: Any) -> list[CheckMessage]:
+    """Imports each provider, as the first enqueueing would."""
+    if find_problems(configured_options()):
+        return []
+    found: list[CheckMessage] = []
+    for name, path in get_settings().CONTEXT.items():
+        try:
+            load_provider(name, path)
+        except ImproperlyConfigured as error:
+            hint = "It is the path of an object or a class with capture() and restore(value)."
+            found.append(checks.Error(str(error), hint=hint, id="durable.E006"))
     return found
 
 

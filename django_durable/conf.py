@@ -17,6 +17,8 @@ from django.core.signals import setting_changed
 
 from django_durable.retry import RetryPolicy
 
+LANGUAGE, TIMEZONE, USER = "language", "timezone", "user"
+"""What every job's context may hold; the names of providers must differ."""
 SHORTEST_LEASE = timedelta(seconds=2)
 DEFAULT_RETENTION: dict[str, timedelta | None] = {
     "SUCCESSFUL": timedelta(days=7),
@@ -59,6 +61,9 @@ class Settings:
 
     7 days, FAILED and EVENT 90.
     """
+
+    CONTEXT: Mapping[str, str] = field(default_factory=dict)
+    """What else jobs take along: names, each with the dotted path of what captures and restores."""
 
     def notifies(self, queue_name: str) -> bool:
         return self.NOTIFY is not False and queue_name not in self.quiet_queues
@@ -132,6 +137,17 @@ def _is_retention(value: Any) -> bool:
     )
 
 
+def _is_context(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str)
+        and name.strip()
+        and name not in (LANGUAGE, TIMEZONE, USER)
+        and isinstance(path, str)
+        and all(part.isidentifier() for part in path.split("."))
+        for name, path in value.items()
+    )
+
+
 _RULES: dict[str, tuple[Any, str]] = {
     "DATABASE": (
         lambda v: isinstance(v, str) and v in settings.DATABASES,
@@ -154,6 +170,10 @@ _RULES: dict[str, tuple[Any, str]] = {
     "RETENTION": (
         _is_retention,
         "a dict of SUCCESSFUL, CANCELLED, FAILED, EVENT to a timedelta or None",
+    ),
+    "CONTEXT": (
+        _is_context,
+        "a dict of names (language, timezone and user are taken) to dotted paths",
     ),
 }
 

@@ -60,7 +60,7 @@ Each error keeps the fields its message is made of, and survives pickling with t
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from django.core.exceptions import PermissionDenied
+from django.core import exceptions as django_exceptions
 
 
 class DurableError(Exception):
@@ -281,7 +281,7 @@ class ApprovalNotFoundError(ApprovalError):
     message = "There is no approval {approval_id}: never asked for, or pruned with its job."
 
 
-class ApprovalDeniedError(ApprovalError, PermissionDenied):
+class ApprovalDeniedError(ApprovalError, django_exceptions.PermissionDenied):
     message = 'User {user} may not answer "{title}": that takes {right}.'
 
 

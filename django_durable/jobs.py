@@ -86,8 +86,9 @@ async def aget_job(job_id: UUID | str) -> Job:
 def cancel_job(job: Job | UUID | str) -> Job:
     """Cancel a job, and return its row afterwards.
 
-    One that has not started ends at once. A running one is asked to stop (``cancel_requested_at``):
-    it ends CANCELLED at its next durable point, and also if it finishes or fails before.
+    One that does not run ends at once, or becomes READY to undo its steps and end. A running one is
+    asked to stop (``cancel_requested_at``): it ends CANCELLED at its next durable point, and also
+    if it finishes or fails before. Live jobs that it enqueued are cancelled next, one by one.
 
     Raises: JobNotFoundError; JobStateError if it is finished already.
     """
@@ -112,6 +113,10 @@ def retry_job(
     It goes on from the step that ended it; ``max_attempts`` counts anew. ``rerun_interrupted`` also
     runs an at-most-once step again whose process died in it. ``allow_new_steps`` names steps of a
     blocked job that may run although they have no checkpoint.
+
+    Children that it started and that failed or were cancelled are retried too, and theirs, in the
+    same transaction, unless the job has recorded how they ended and went on. A child retried alone
+    never reopens its parent. A deadline that has passed no longer holds.
 
     Raises: JobNotFoundError; JobStateError in any other state.
     """

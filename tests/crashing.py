@@ -13,8 +13,10 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 from django.db import connection
+from django.db.transaction import Atomic
 
 from django_durable.engine.claims import MARK_RUNNING
 from django_durable.engine.clock import StatementTimestamp
@@ -60,6 +62,14 @@ class Life:
 
     def __enter__(self) -> Life:
         self._stack.enter_context(connection.execute_wrapper(self._stand_around))
+        enter = Atomic.__enter__
+
+        def enter_for_real(block: Any) -> None:
+            """Outside a test, one without a savepoint would begin a transaction here."""
+            block.savepoint = block.savepoint or len(connection.savepoint_ids) == self._depth
+            enter(block)
+
+        self._stack.enter_context(patch.object(Atomic, "__enter__", enter_for_real))
         return self
 
     def __exit__(self, _: object, error: object, __: object) -> bool:

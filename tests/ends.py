@@ -83,7 +83,7 @@ def end_of(jobs: Sequence[Job], ref: str) -> End:
         value = shown(job.encoded_return_value)
         facts[path] = (job.task_path, job.state, job.attempt, value, error_of(job))
     for row in Checkpoint.objects.filter(job_id__in=paths):
-        name = f"{paths[str(row.job_id)]}: {row.identity}"
+        name = f"{paths[str(row.job_id)]}: {shown(row.identity)}"
         facts[name] = (row.kind, row.state, _without_times(shown(row.value)), error_of(row))
     charges = Charge.objects.filter(order_ref__startswith=f"{ref}:")
     rows = Counter(charge.order_ref.partition(":")[2] for charge in charges)

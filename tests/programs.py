@@ -9,10 +9,11 @@ a bit of its own, so that no two things are due at the same moment.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django_durable import (
@@ -21,6 +22,9 @@ from django_durable import (
     current_step,
     emit_event,
     enqueue,
+    first,
+    gather,
+    map_task,
     send_event,
     sleep,
     step,
@@ -28,11 +32,14 @@ from django_durable import (
     wait_for_event,
     wait_until,
 )
+from django_durable.children import ChildHandle
 from django_durable.exceptions import DurableError, JobStateError, StepInterrupted
+from django_durable.models import Job
 from tests.testapp.models import BankCall, Charge
 
 AGE = timedelta(seconds=1_000_000)
-BITS = random.Random(7).sample(range(1_000, 40_000), 100)
+AT_ONCE = timedelta(0)
+BITS = random.Random(7).sample(range(1_000, 40_000), 200)
 REF = "program"
 
 # --- what programs are made of
@@ -47,12 +54,16 @@ class Op:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step(Op):
-    """A step that fails so many times; what it does inside is done before it fails."""
+    """A step that fails so many times, or until a later attempt of the job.
+
+    What it does inside is done before it fails.
+    """
 
     kind: str = "plain"
     fails: int = 0
     tries: int = 1
     pause: int = 0
+    attempt: int = 1
     inside: tuple[Op, ...] = ()
 
 
@@ -97,6 +108,41 @@ class Enqueue(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Start(Op):
+    """A child to be awaited, or not."""
+
+    body: tuple[Op, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result(Op):
+    """Of one of the children started so far."""
+
+    child: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gather(Op):
+    branches: tuple[tuple[Op, ...], ...]
+    return_exceptions: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class First(Op):
+    branches: tuple[tuple[Op, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Map(Op):
+    """Children that sleep first, each for a time of its own, so that they end one by one."""
+
+    branches: tuple[tuple[Op, ...], ...]
+    max_concurrency: int | None = None
+    min_successes: int | None = None
+    max_failures: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outside(Op):
     """What comes from outside, so many ages after the beginning: emit, send, or a row."""
 
@@ -106,46 +152,54 @@ class Outside(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """The first job's operations, and what comes from outside."""
+    """The first job's operations, how often it may be attempted, and what comes from outside."""
 
     body: tuple[Op, ...]
     outside: tuple[Outside, ...] = ()
+    attempts: int = 1
 
     def numbered(self) -> Program:
         """With a number for each operation, in the order in which they are read."""
-        numbers = iter(range(1000))
-        body = tuple(_numbered(op, numbers) for op in self.body)
-        return Program(body=body, outside=tuple(_numbered(op, numbers) for op in self.outside))
+        numbers = iter(range(len(BITS)))
+        body = _numbered(self.body, numbers)
+        return replace(self, body=body, outside=_numbered(self.outside, numbers))
 
     @property
-    def sources(self) -> list[Op]:
+    def sources(self) -> list[Any]:
         """Those that say something, in the order of their numbers."""
-        said = [op for op in walk(self.body) if isinstance(op, Say)]
-        return sorted([*said, *self.outside], key=lambda op: op.n)
+        return [*(op for op in walk(self.body) if isinstance(op, Say)), *self.outside]
 
     def __repr__(self) -> str:
         """As it is read by people; the numbers are those that names are made of."""
         program = self.numbered()
-        lines = [*_lines(program.body, program, "    ")]
-        lines += [
-            f"    {_bit(op.n, op.ages)} after the beginning: {_said(op)}" for op in program.outside
-        ]
+        lines = [f"    in {self.attempts} attempts:"] if self.attempts > 1 else []
+        lines += _lines(program.body, program, "    ")
+        for op in program.outside:
+            lines.append(f"    {_time(op.n, op.ages)} after the beginning: {_said(op)}")
         return "\n".join(["", *lines])
 
 
-def _numbered(op: Any, numbers: Iterator[int]) -> Any:
-    op = replace(op, n=next(numbers))
-    for name in ("body", "inside"):
-        if inner := getattr(op, name, None):
-            op = replace(op, **{name: tuple(_numbered(one, numbers) for one in inner)})
-    return op
+def _numbered(ops: Any, numbers: Iterator[int]) -> Any:
+    """The same operations, or tuples of them, with numbers."""
+    if isinstance(ops, tuple):
+        return tuple(_numbered(op, numbers) for op in ops)
+    op = replace(ops, n=next(numbers))
+    parts = {part: _numbered(getattr(op, part), numbers) for part in PARTS if hasattr(op, part)}
+    return replace(op, **parts)
 
 
-def walk(ops: Sequence[Op]) -> Iterator[Op]:
-    for op in ops:
-        yield op
-        yield from walk(getattr(op, "inside", ()))
-        yield from walk(getattr(op, "body", ()))
+PARTS = ("inside", "body", "branches")
+"""Attributes of operations that hold others."""
+
+
+def walk(ops: Any) -> Iterator[Any]:
+    if isinstance(ops, tuple):
+        for op in ops:
+            yield from walk(op)
+    else:
+        yield ops
+        for part in PARTS:
+            yield from walk(getattr(ops, part, ()))
 
 
 # --- how they read
@@ -154,33 +208,42 @@ def walk(ops: Sequence[Op]) -> Iterator[Op]:
 def _lines(ops: Sequence[Op], program: Program, indent: str) -> Iterator[str]:
     for op in ops:
         yield indent + _line(op, program)
-        inner = [*getattr(op, "inside", ()), *getattr(op, "body", ())]
-        yield from _lines(inner, program, indent + "    ")
+        yield from _lines(
+            [*getattr(op, "inside", ()), *getattr(op, "body", ())], program, indent + "    "
+        )
+        for branch in getattr(op, "branches", ()):
+            yield indent + "    branch:"
+            yield from _lines(branch, program, indent + "        ")
 
 
 def _line(op: Any, program: Program) -> str:
     match op:
         case Step():
-            fails = f", fails {op.fails} of {op.tries} times" if op.fails else ""
-            pause = f", {op.pause} ages between" if op.pause else ""
-            return f"{op.kind} step {op.n}{fails}{pause}" + ":" * bool(op.inside)
-        case Try():
-            return "try:"
+            fails = f", fails {op.fails} times in {op.tries} tries" if op.fails else ""
+            pause = f", {op.pause} ages between" if op.fails and op.pause else ""
+            attempt = f", fails before attempt {op.attempt}" if op.attempt > 1 else ""
+            return f"{op.kind} step {op.n}{fails}{pause}{attempt}"
         case Sleep():
-            return f"sleep {_bit(op.n, op.ages)}"
+            return f"sleep {_time(op.n, op.ages)}"
         case Wait() | Until():
-            limit = f", at most {_bit(op.n, op.ages)}" if op.ages is not None else ""
+            limit = f", at most {_time(op.n, op.ages)}" if op.ages is not None else ""
             source = source_of(op, program)
             return f"wait for {_said(source) if source else 'nothing'}{limit}"
         case Say():
             return _said(op)
-        case Enqueue():
-            return "enqueue:"
-    raise AssertionError(op)
+        case Result():
+            return f"result of child {op.child}"
+        case Map() | Gather():
+            options = {
+                f.name: getattr(op, f.name) for f in fields(op) if f.name not in ("n", *PARTS)
+            }
+            shown = ", ".join(f"{name}={value}" for name, value in options.items() if value)
+            return f"{type(op).__name__.lower()} {shown}"
+    return type(op).__name__.lower()
 
 
-def _bit(n: int, ages: int) -> str:
-    return f"{ages}.{BITS[n]:05d} ages"
+def _time(n: int, ages: int) -> str:
+    return f"{duration(n, ages) / AGE:.6f} ages"
 
 
 def _said(op: Any) -> str:
@@ -196,21 +259,21 @@ def source_of(op: Wait | Until, program: Program) -> Op | None:
 # --- as an argument
 
 
-def encode(program: Program) -> list[dict[str, Any]]:
+def encode(program: Program) -> list[Any]:
     """The first job's operations as JSON."""
     program = program.numbered()
-    return [_encode(op, program) for op in program.body]
+    return _encode(program.body, program)
 
 
-def _encode(op: Op, program: Program) -> dict[str, Any]:
-    row: dict[str, Any] = {"op": type(op).__name__}
-    for one in fields(op):
-        value = getattr(op, one.name)
-        row[one.name] = [_encode(i, program) for i in value] if isinstance(value, tuple) else value
-    if isinstance(op, Wait | Until):
-        source = source_of(op, program)
+def _encode(ops: Any, program: Program) -> Any:
+    if isinstance(ops, tuple):
+        return [_encode(op, program) for op in ops]
+    row = {f.name: getattr(ops, f.name) for f in fields(ops) if f.name not in PARTS}
+    row |= {part: _encode(getattr(ops, part), program) for part in PARTS if hasattr(ops, part)}
+    if isinstance(ops, Wait | Until):
+        source = source_of(ops, program)
         row["source"] = [source.kind, source.n] if source else ["emit", -1]
-    return row
+    return row | {"op": type(ops).__name__}
 
 
 # --- running one
@@ -221,102 +284,150 @@ def run_program(ops: list[dict[str, Any]], first_job: str | None) -> list[Any]:
     """Perform each operation; what each gave."""
     job = current_job()
     assert job is not None
-    return perform(ops, first_job or str(job.pk))
+    return Performance(first_job or str(job.pk)).perform(ops)
 
 
-def perform(ops: list[dict[str, Any]], first_job: str) -> list[Any]:
-    return [PERFORM[row["op"]](row, first_job) for row in ops]
+@task(path="tests.run_stubborn_program", retry=RetryPolicy(max_attempts=2, initial_delay=AT_ONCE))
+def run_stubborn_program(ops: list[dict[str, Any]]) -> list[Any]:
+    return run_program.call(ops, None)
+
+
+@task(path="tests.run_item")
+def run_item(item: list[Any]) -> list[Any]:
+    """One child of a map."""
+    n, ops, first_job = item
+    sleep(duration(n, 1))
+    return Performance(first_job).perform(ops)
+
+
+def begin(program: Program) -> Job:
+    ops = encode(program)
+    if program.attempts > 1:
+        return run_stubborn_program.enqueue(ops)
+    return run_program.enqueue(ops, None)
 
 
 class RefusedError(Exception):
     """What failing steps raise."""
 
 
-def perform_step(row: dict[str, Any], first_job: str) -> Any:
-    n, kind = row["n"], row["kind"]
-    policy = RetryPolicy(
-        max_attempts=row["tries"], initial_delay=duration(n, row["pause"]), factor=1, jitter=False
-    )
+@dataclass(slots=True)
+class Performance:
+    """One run of a list of operations; a branch has one of its own."""
 
-    def body(row: dict[str, Any]) -> str:
-        seen = perform(row["inside"], first_job)
-        if kind == "atomic":
-            Charge.objects.create(order_ref=f"{REF}:step {n}")
-        if current_step().attempt <= row["fails"]:
-            raise RefusedError(f"try {current_step().attempt}")
-        if kind != "atomic":
-            key = current_step().idempotency_key
-            BankCall.objects.create(ref=REF, what=f"step {n}", key=key)
-        return f"{kind} {n} {seen}"
+    first_job: str
+    children: list[ChildHandle[Any]] = field(default_factory=list)
 
-    options = {"retry": policy} if kind != "at most once" else {"at_most_once": True}
-    made = step(name=f"step {n}", atomic=kind == "atomic", **options)(body)
-    try:
-        return made(row)
-    except StepInterrupted:
-        return "nobody knows"
+    def perform(self, ops: list[dict[str, Any]]) -> list[Any]:
+        return [getattr(self, f"_{row['op'].lower()}")(row) for row in ops]
+
+    def _branches(self, row: dict[str, Any]) -> list[Callable[[], Any]]:
+        return [
+            partial(Performance(self.first_job, list(self.children)).perform, ops)
+            for ops in row["branches"]
+        ]
+
+    def _step(self, row: dict[str, Any]) -> Any:
+        def body(row: dict[str, Any]) -> str:
+            seen = self.perform(row["inside"])
+            return f"{row['kind']} {seen} {act(row)}"
+
+        options: dict[str, Any] = {"at_most_once": True}
+        if row["kind"] != "at most once":
+            pause = duration(row["n"], row["pause"])
+            policy = RetryPolicy(
+                max_attempts=row["tries"], initial_delay=pause, factor=1, jitter=False
+            )
+            options = {"retry": policy, "atomic": row["kind"] == "atomic"}
+        try:
+            return step(name=f"step {row['n']}", **options)(body)(row)
+        except StepInterrupted:
+            return "nobody knows"
+
+    def _try(self, row: dict[str, Any]) -> Any:
+        try:
+            return self.perform(row["body"])
+        except (DurableError, RefusedError) as error:
+            return f"caught {type(error).__name__}"
+
+    def _sleep(self, row: dict[str, Any]) -> None:
+        sleep(duration(row["n"], row["ages"]))
+
+    def _wait(self, row: dict[str, Any]) -> str:
+        kind, n = row["source"]
+        name = f"{kind} {n}"
+        timeout = timeout_of(row)
+        if kind == "emit":
+            event = wait_for_event(key=name, timeout=timeout)
+        else:
+            event = wait_for_event(name, timeout=timeout)
+        return "timed out" if event is None else f"got {event.payload}"
+
+    def _until(self, row: dict[str, Any]) -> Any:
+        ref = f"{REF}:row {row['source'][1]}"
+
+        def is_there() -> bool:
+            return Charge.objects.filter(order_ref=ref).exists()
+
+        every = duration(row["n"], 1)
+        return wait_until(is_there, every=every, timeout=timeout_of(row), name="row")
+
+    def _say(self, row: dict[str, Any]) -> None:
+        say(row["kind"], row["n"], self.first_job)
+
+    def _enqueue(self, row: dict[str, Any]) -> None:
+        enqueue(run_program, row["body"], self.first_job)
+
+    def _start(self, row: dict[str, Any]) -> None:
+        self.children.append(run_program.start(row["body"], self.first_job))
+
+    def _result(self, row: dict[str, Any]) -> Any:
+        if not self.children:
+            return "no child"
+        return self.children[row["child"] % len(self.children)].result()
+
+    def _gather(self, row: dict[str, Any]) -> list[Any]:
+        seen = gather(*self._branches(row), return_exceptions=row["return_exceptions"])
+        return [type(one).__name__ if isinstance(one, Exception) else one for one in seen]
+
+    def _first(self, row: dict[str, Any]) -> list[Any]:
+        winner = first(*self._branches(row))
+        return [winner.index, winner.value]
+
+    def _map(self, row: dict[str, Any]) -> Any:
+        items = [[row["n"] + i + 1, ops, self.first_job] for i, ops in enumerate(row["branches"])]
+        limits = {name: row[name] for name in ("max_concurrency", "min_successes", "max_failures")}
+        found = map_task(run_item, items, **limits)
+        failures = [(failure.index, failure.error_type) for failure in found.failures]
+        return [found.values, failures, found.unfinished]
 
 
-def perform_try(row: dict[str, Any], first_job: str) -> Any:
-    try:
-        return perform(row["body"], first_job)
-    except (DurableError, RefusedError) as error:
-        return f"caught {type(error).__name__}"
-
-
-def perform_sleep(row: dict[str, Any], first_job: str) -> str:
-    sleep(duration(row["n"], row["ages"]))
-    return "slept"
-
-
-def perform_wait(row: dict[str, Any], first_job: str) -> Any:
-    kind, n = row["source"]
-    timeout = None if row["ages"] is None else duration(row["n"], row["ages"])
-    if kind == "emit":
-        event = wait_for_event(key=f"event {n}", timeout=timeout)
-    else:
-        event = wait_for_event(f"message {n}", timeout=timeout)
-    return "timed out" if event is None else f"got {event.payload}"
-
-
-def perform_until(row: dict[str, Any], first_job: str) -> Any:
-    _, n = row["source"]
-    timeout = None if row["ages"] is None else duration(row["n"], row["ages"])
-
-    def is_there() -> bool:
-        return Charge.objects.filter(order_ref=f"{REF}:row {n}").exists()
-
-    return wait_until(is_there, every=AGE, timeout=timeout, name=f"row {n}")
-
-
-def perform_say(row: dict[str, Any], first_job: str) -> None:
-    say(row["kind"], row["n"], first_job)
+def act(row: dict[str, Any]) -> str:
+    """What a step does, or fails to."""
+    what, job, step_now = f"step {row['n']}", current_job(), current_step()
+    assert job is not None
+    if row["kind"] == "atomic":
+        Charge.objects.create(order_ref=f"{REF}:{what}")
+    if step_now.attempt <= row["fails"] or job.attempt < row["attempt"]:
+        raise RefusedError(f"{what}, try {step_now.attempt}")
+    if row["kind"] != "atomic":
+        BankCall.objects.create(ref=REF, what=what, key=step_now.idempotency_key)
+    return what
 
 
 def say(kind: str, n: int, first_job: str) -> None:
     if kind == "emit":
-        emit_event(f"event {n}", n)
+        emit_event(f"emit {n}", n)
     elif kind == "send":
         with suppress(JobStateError):  # it may have ended
-            send_event(first_job, f"message {n}", n)
+            send_event(first_job, f"send {n}", n)
     else:
         Charge.objects.create(order_ref=f"{REF}:row {n}")
 
 
-def perform_enqueue(row: dict[str, Any], first_job: str) -> None:
-    enqueue(run_program, row["body"], first_job)
-
-
-PERFORM = {
-    "Step": perform_step,
-    "Try": perform_try,
-    "Sleep": perform_sleep,
-    "Wait": perform_wait,
-    "Until": perform_until,
-    "Say": perform_say,
-    "Enqueue": perform_enqueue,
-}
-
-
 def duration(n: int, ages: int) -> timedelta:
-    return AGE * ages + timedelta(seconds=BITS[n]) if ages else timedelta(0)
+    return AGE * ages + timedelta(seconds=BITS[n]) if ages else AT_ONCE
+
+
+def timeout_of(row: dict[str, Any]) -> timedelta | None:
+    return None if row["ages"] is None else duration(row["n"], row["ages"])

@@ -49,4 +49,6 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 DURABLE: dict[str, object] = {}
 
-DURABLE["TASK_MODULES"] = ["tasks", "durable_stories", "killed_tasks"]
+DURABLE["TASK_MODULES"] = [
+    "tasks", "durable_stories", "killed_tasks", "killed_chances", "killed_waits",
+]  # fmt: skip

@@ -16,7 +16,10 @@ from django_durable import (
     answer_approval,
     await_for_approval,
     cancel_job,
+    continue_as,
     emit_event,
+    first,
+    gather,
     open_approvals,
     retry_job,
     step,
@@ -322,12 +325,12 @@ class ClosedTests(PeopleTestCase):
         cancel_job(job)
 
         row = question_of(job)
-        assert row.state == "JOB_ENDED"
+        assert row.state == "WITHDRAWN"
         assert self.refused(row).endswith("its job was cancelled.")
 
     def test_jobs_that_ended_otherwise(self) -> None:
         job = ended_job(asks)
-        for state, said in (("FAILED", "its job failed."), ("SUCCESSFUL", "ended without it.")):
+        for state, said in (("FAILED", "its job failed."), ("SUCCESSFUL", "went on without it.")):
             rewritten_job(job, state=state, wait_kind=None, finished_at=job.enqueued_at)
             assert self.refused(question_of(job)).endswith(said)
 
@@ -335,7 +338,7 @@ class ClosedTests(PeopleTestCase):
         job = ended_job(asks)
         row = question_of(job)
         Job.objects.filter(pk=job.pk).delete()
-        assert self.refused(row).endswith("its job was cancelled.")
+        assert self.refused(row).endswith("its job is gone.")
 
     def test_being_refused_marks_it_closed(self) -> None:
         job = ended_job(asks)
@@ -364,6 +367,62 @@ class ClosedTests(PeopleTestCase):
         assert (row.state, row.closed_at) == ("OPEN", None)
         answer_approval(row, self.anna, approved=True)
         assert resumed_job(job).return_value["branch"] == "approved"
+
+    def test_one_of_several_branches_that_was_outrun(self) -> None:
+        @task(path="tests.races")
+        def races() -> int:
+            first(lambda: 1, lambda: 2)
+            winner = first(
+                lambda: wait_for_approval("Go?", group="accounting"),
+                lambda: gather(
+                    lambda: wait_for_approval("Go, too?", group="accounting"),
+                    lambda: wait_for_approval("Sure?", group="accounting"),
+                ),
+            )
+            wait_for_approval("Afterwards?", group="accounting")
+            return winner.index
+
+        job = ended_job(races)
+        questions = {row.title: row for row in Approval.objects.judged()}
+        assert {row.state for row in questions.values()} == {"OPEN"}
+        answer_approval(questions["Sure?"], self.anna, approved=True)
+        answer_approval(questions["Go?"], self.anna, approved=True)
+        run_jobs()
+
+        states = {row.title: row.state for row in Approval.objects.judged()}
+        assert states == {
+            "Go?": "APPROVED",
+            "Go, too?": "WITHDRAWN",
+            "Sure?": "APPROVED",
+            "Afterwards?": "OPEN",
+        }
+        assert self.refused(questions["Go, too?"]).endswith("its job went on without it.")
+        assert store.close_some("default", limit=10) == 1
+        answer_approval(Approval.objects.get(title="Afterwards?"), self.anna, approved=True)
+        assert resumed_job(job).return_value == 0
+
+    def test_a_life_of_the_job_that_is_over(self) -> None:
+        @task(path="tests.lives")
+        def lives(count: int = 0) -> None:
+            first(
+                lambda: wait_for_approval(f"In life {count}?", group="accounting"),
+                lambda: wait_for_approval(f"And {count}?", group="accounting"),
+            )
+            continue_as(count + 1)
+
+        ended_job(lives)
+        answer_approval(Approval.objects.get(title="And 0?"), self.anna, approved=True)
+        run_jobs()
+
+        states = {row.title: row.state for row in Approval.objects.judged()}
+        assert states == {
+            "In life 0?": "WITHDRAWN",
+            "And 0?": "APPROVED",
+            "In life 1?": "OPEN",
+            "And 1?": "OPEN",
+        }
+        assert store.close_some("default", limit=10) == 1
+        assert len(open_approvals(self.anna)) == 2
 
     def test_unknown_questions(self) -> None:
         for key in (0, "12", "x", None):

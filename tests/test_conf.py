@@ -23,9 +23,10 @@ class DefaultTests:
     def test_finished_jobs_are_kept_by_state(self, settings: Settings) -> None:
         settings.DURABLE = {"RETENTION": {"SUCCESSFUL": None, "CANCELLED": SECOND}}
 
-        kept = [get_settings().retention(state) for state in ("SUCCESSFUL", "CANCELLED", "FAILED")]
+        kinds = ("SUCCESSFUL", "CANCELLED", "FAILED", "EVENT")
+        kept = [get_settings().retention(kind) for kind in kinds]
 
-        assert kept == [None, SECOND, timedelta(days=90)]
+        assert kept == [None, SECOND, timedelta(days=90), timedelta(days=90)]
 
     def test_a_changed_setting_is_seen_at_once(self, settings: Settings) -> None:
         settings.DURABLE = {"MAX_LOST": 2}
@@ -109,6 +110,7 @@ class ValueTests:
             ("RETRY", {"max_attempts": 3}),
             ("RETENTION", {"RUNNING": SECOND}),
             ("RETENTION", {"FAILED": 90}),
+            ("RETENTION", {"EVENT": 90}),
             ("RETENTION", {"FAILED": timedelta(0)}),
             ("RETENTION", SECOND),
         ],

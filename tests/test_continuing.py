@@ -13,16 +13,19 @@ from django_durable import (
     current_job,
     current_step,
     enqueue,
+    first,
     gather,
     retry_job,
     send_event,
     sleep,
     step,
     task,
+    wait_for_approval,
     wait_for_event,
 )
+from django_durable.engine import approvals
 from django_durable.exceptions import WaitOutsideJobError
-from django_durable.models import Checkpoint, Job
+from django_durable.models import Approval, Checkpoint, Job
 from django_durable.testing import run_jobs
 from tests.builders import (
     HOUR,
@@ -250,6 +253,28 @@ class ChildrenTests:
         retry_job(job)
 
         assert [row.state for row in children.all()] == ["FAILED", "READY"]
+
+
+class ApprovalTests:
+    def test_a_question_of_an_earlier_life_is_closed(self) -> None:
+        def run(number: int = 1) -> None:
+            first(lambda: sleep(HOUR), lambda: wait_for_approval(f"{number}?", permission=MAY))
+            if number == 1:
+                continue_as(2)
+
+        job = ended_job(redeployed("continuing.asks", run))
+        resumed_job(job, ahead=HOUR)
+        assert (job.state, job.continued_count) == ("WAITING", 1)
+
+        approvals.close_some("default", limit=10)
+
+        found = Approval.objects.filter(job_id=job.pk).order_by("id")
+        assert [(row.title, row.closed_at is None) for row in found] == [
+            ("1?", False), ("2?", True),
+        ]  # fmt: skip
+
+
+MAY = "testapp.change_charge"
 
 
 class CancelTests:

@@ -19,10 +19,13 @@ from django_durable import (
     enqueue_many,
     fork_job,
     gather,
+    get_values,
     map_task,
     restart_job,
     retry_job,
     send_event,
+    set_value,
+    sleep,
     step,
     task,
     wait_for_event,
@@ -184,12 +187,26 @@ class ForkTests:
         (kept,) = checkpoints_of(fork).values()
         assert (kept.identity, kept.wait_key, kept.compensation) == ("work#2", None, None)
 
+    def test_values_published_before_the_place_are_there(self) -> None:
+        def run() -> None:
+            work("1")
+            set_value("early", 1)
+            work("2")
+            set_value("late", 2)
+            work("3")
+            raise ValueError
+
+        source = ended_job(redeployed("forks.publishes", run))
+        assert get_values(source) == {"early": 1, "late": 2}
+
+        assert get_values(fork_job(source, from_step="work#2")) == {"early": 1}
+
     def test_no_claim_of_the_fork_counts_copied_checkpoints_as_its_own_progress(self) -> None:
         source = ended_job(three_steps())
 
         fork = fork_job(source, from_step="work#3")
 
-        assert {row.lease_token for row in checkpoints_of(fork).values()} == {1}
+        assert {row.lease_token for row in checkpoints_of(fork).values()} == {0}
 
     def test_the_keys_of_its_steps_are_its_own(self) -> None:
         keys: list[str] = []
@@ -384,14 +401,18 @@ def child(name: str) -> str:
     return name
 
 
-def family() -> str:
-    """Enqueues between its steps: before the first, and between the last two."""
+def family() -> list[str]:
+    """Enqueues before its first step, before its third, and behind that."""
     one = enqueue(child, "one")
     work("1")
     work("2")
     two = enqueue(child, "two")
     work("3")
-    return f"{one.pk} {two.pk}"
+    three = enqueue(child, "three")
+    return [str(job.pk) for job in (one, two, three)]
+
+
+THREE = "enqueue:forks.child#3"
 
 
 def children_of(job: Job) -> list[tuple[str | None, str]]:
@@ -402,26 +423,30 @@ def children_of(job: Job) -> list[tuple[str | None, str]]:
 class EnqueuedBeforeTests:
     """What the source enqueued before the place of the fork is not enqueued again."""
 
-    def test_calls_in_the_kept_part_find_the_jobs_of_the_source(self) -> None:
+    def test_calls_before_the_place_find_the_jobs_of_the_source(self) -> None:
         source = ended_job(redeployed("forks.family", family))
-        (one, two) = Job.objects.filter(parent_id=source.pk).order_by("enqueued_at")
 
         fork = resumed_job(fork_job(source, from_step="work#3"))
 
         assert fork.state == "SUCCESSFUL"
-        assert children_of(fork) == [("enqueue:forks.child#2", "two")]
-        assert fork.return_value.split()[0] == str(one.pk)
-        assert fork.return_value.split()[1] != str(two.pk)
+        assert children_of(fork) == [(THREE, "three")]
+        assert fork.return_value[:2] == source.return_value[:2]
+        assert fork.return_value[2] != source.return_value[2]
 
     def test_what_the_fork_enqueued_itself_is_found_by_its_own_replay(self) -> None:
-        source = ended_job(redeployed("forks.family", family))
+        def more() -> list[str]:
+            made = family()
+            work("4")
+            return made
+
+        source = ended_job(redeployed("forks.family", more))
         fork = fork_job(source, from_step="work#3")
-        with crash_after("work#3"):
+        with crash_after("work#4"):
             run_jobs()
 
         assert resumed_job(fork).state == "SUCCESSFUL"
         (own,) = Job.objects.filter(parent_id=fork.pk)
-        assert fork.return_value.split()[1] == str(own.pk)
+        assert fork.return_value == [*source.return_value[:2], str(own.pk)]
 
     def test_a_fork_of_a_fork_finds_them_too(self) -> None:
         source = ended_job(redeployed("forks.family", family))
@@ -429,14 +454,23 @@ class EnqueuedBeforeTests:
 
         second = resumed_job(fork_job(first, from_step="work#3"))
 
-        assert second.return_value.split()[0] == first.return_value.split()[0]
-        assert children_of(second) == [("enqueue:forks.child#2", "two")]
+        assert second.return_value[:2] == source.return_value[:2]
+        assert children_of(second) == [(THREE, "three")]
 
-    def test_of_two_under_one_origin_the_later_one_is_found(self) -> None:
+    def test_a_fork_of_a_fork_at_an_earlier_place_knows_only_what_came_before_that(self) -> None:
+        source = ended_job(redeployed("forks.family", family))
+        first = resumed_job(fork_job(source, from_step="work#3"))
+
+        second = resumed_job(fork_job(first, from_step="work#2"))
+
+        assert second.return_value[0] == source.return_value[0]
+        assert [name for _, name in children_of(second)] == ["two", "three"]
+
+    def test_of_two_under_one_origin_that_of_the_fork_is_found(self) -> None:
         def run() -> str:
+            work("1")
             two = enqueue(child, "two")
-            work("3")
-            work("4")
+            work("2")
             return str(two.pk)
 
         source = ended_job(redeployed("forks.both", run))
@@ -449,12 +483,12 @@ class EnqueuedBeforeTests:
 
     def test_they_are_known_when_the_source_and_they_are_pruned(self) -> None:
         source = ended_job(redeployed("forks.family", family))
-        first, _ = source.return_value.split()
+        kept = source.return_value[:2]
         fork = fork_job(source, from_step="work#3")
         Job.objects.exclude(pk=fork.pk).delete()
 
-        assert resumed_job(fork).return_value.split()[0] == first
-        assert children_of(fork) == [("enqueue:forks.child#2", "two")]
+        assert resumed_job(fork).return_value[:2] == kept
+        assert children_of(fork) == [(THREE, "three")]
 
     def test_jobs_enqueued_inside_a_step_belong_to_the_step(self) -> None:
         @step
@@ -514,7 +548,7 @@ class EnqueuedBeforeTests:
         retry_job(fork, allow_new_steps=["enqueue:forks.child"])
 
         assert resumed_job(fork).state == "SUCCESSFUL"
-        assert [name for _, name in children_of(fork)] == ["one", "two"]
+        assert [name for _, name in children_of(fork)] == ["one", "two", "three"]
 
     def test_an_idempotency_key_tells_what_the_source_did_not_note(self) -> None:
         key = child.using(idempotency_key="k")
@@ -627,4 +661,25 @@ class EnqueuedBeforeTests:
 
         again = resumed_job(restart_job(source))
 
-        assert [name for _, name in children_of(again)] == ["one", "two"]
+        assert [name for _, name in children_of(again)] == ["one", "two", "three"]
+
+    def test_calls_of_its_own_part_may_be_changed_as_in_any_job(self) -> None:
+        def plain() -> None:
+            work("1")
+            work("2")
+            sleep(HOUR)
+
+        def changed() -> None:
+            work("1")
+            work("2")
+            enqueue(child, "new")
+            sleep(HOUR)
+
+        source = ended_job(redeployed("forks.grows", plain))
+        fork = resumed_job(fork_job(source, from_step="work#2"))
+        again = resumed_job(restart_job(source))
+        redeployed("forks.grows", changed)
+        run_jobs(ahead=HOUR)
+
+        assert [name for _, name in children_of(fork)] == ["new"]
+        assert [name for _, name in children_of(again)] == ["new"]

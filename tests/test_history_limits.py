@@ -5,10 +5,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.test import override_settings
+from django.test import Client, override_settings
 
 from django_durable import Task, enqueue, retry_job, sleep, step
+from django_durable.models import Job
 from django_durable.testing import run_jobs
+from tests.admin.rows import page_url, text_of
 from tests.builders import (
     checkpoints_of,
     crashed_job,
@@ -18,6 +20,7 @@ from tests.builders import (
     redeployed,
     resumed_job,
 )
+from tests.management.console import typed
 
 pytestmark = pytest.mark.django_db
 
@@ -165,3 +168,33 @@ class SoftLimitTests:
         ended_job(steps(5))
 
         assert warnings(caplog) == []
+
+
+class SeenTests:
+    """People see it too, while the job is alive."""
+
+    def waiting_job(self) -> Job:
+        def run() -> None:
+            work(1)
+            sleep(timedelta(hours=1))
+
+        return ended_job(redeployed("limits.waits", run))
+
+    def test_on_the_command_line(self) -> None:
+        job = self.waiting_job()
+
+        with limited(WARN_CHECKPOINTS=2):
+            assert "2 checkpoints; if it needs more than 10000 the job fails." in typed(
+                "show", job.pk
+            )
+            resumed_job(job, ahead=timedelta(hours=2))
+            assert "the job fails" not in typed("show", job.pk)
+        assert "the job fails" not in typed("show", self.waiting_job().pk)
+
+    def test_on_the_page_of_the_job(self, admin_client: Client) -> None:
+        job = self.waiting_job()
+
+        with limited(WARN_CHECKPOINTS=2, MAX_CHECKPOINTS=7):
+            page = text_of(admin_client.get(page_url(job)))
+        assert "2 checkpoints: if it needs more than 7, the job fails." in page
+        assert "the job fails" not in text_of(admin_client.get(page_url(job)))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from django_durable import apatched, patched, retry_job, step
+from django_durable import apatched, gather, patched, retry_job, step
 from django_durable.exceptions import (
     StepInTransactionError,
     TaskDefinitionError,
@@ -148,6 +148,54 @@ class WayTests:
         assert [i for i in checkpoints_of(job) if i.startswith("patch")] == [
             "patch:checks#3", "patch:checks#4",
         ]  # fmt: skip
+
+    def test_a_new_key_among_recorded_ones_does_not_hide_those_ahead(self) -> None:
+        answers: list[bool] = []
+
+        @step(key=lambda number: number)
+        def item(number: int) -> None:
+            CALLS.append(str(number))
+
+        def plain() -> None:
+            for number in (1, 2):
+                item(number)
+            last()
+
+        def careful() -> None:
+            for number in (0, 1, 2):
+                answers.append(patched("checks"))
+                item(number)
+            answers.append(patched("checks"))
+            last()
+
+        job = crashed_job(deployed(plain), after="item[2]")
+        deployed(careful)
+
+        assert resumed_job(job).state == "SUCCESSFUL"
+        assert answers == [False, False, False, True]
+
+    def test_in_a_branch_what_is_recorded_behind_all_branches_counts(self) -> None:
+        answers: list[bool] = []
+
+        def branch() -> None:
+            before()
+            answers.append(patched("checks"))
+
+        def run() -> None:
+            gather(branch, after)
+            last()
+
+        def plain() -> None:
+            gather(before, after)
+            last()
+
+        job = crashed_job(deployed(plain), after="last")
+        deployed(run)
+        assert resumed_job(job).state == "SUCCESSFUL"
+        other = ended_job(deployed(run))
+
+        assert answers == [False, True]
+        assert "gather/0/patch:checks" in checkpoints_of(other)
 
     def test_two_names_are_two_decisions(self) -> None:
         def both() -> list[bool]:

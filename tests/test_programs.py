@@ -1,7 +1,8 @@
 """Programs made up by hypothesis end alike, wherever the process that runs them dies.
 
-Each is run in peace; then once for every durable point, with the process dying before or after it;
-then by processes that die one after the other. What is left must be the same: what the jobs
+Each is run in peace; then once for every durable point, with the process dying before it, which is
+as good as after the one before; then by processes that die one after the other. What is left must
+be the same: what the jobs
 returned or failed with, how their checkpoints stand, rows written by atomic steps once, the bank
 called under one key for each step, and the time it all took.
 
@@ -19,8 +20,18 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection, transaction
-from hypothesis import HealthCheck, given, settings, strategies
-from hypothesis.strategies import SearchStrategy, integers, lists, none, one_of, sampled_from
+from hypothesis import HealthCheck, given, settings
+from hypothesis.strategies import (
+    SearchStrategy,
+    booleans,
+    builds,
+    integers,
+    just,
+    lists,
+    none,
+    one_of,
+    sampled_from,
+)
 
 from django_durable.engine.states import FOREVER
 from django_durable.models import DELAYED, Job
@@ -30,18 +41,22 @@ from tests.ends import End, end_of, find_differences
 from tests.programs import (
     REF,
     Enqueue,
+    First,
+    Gather,
+    Map,
     Op,
     Outside,
     Program,
+    Result,
     Say,
     Sleep,
+    Start,
     Step,
     Try,
     Until,
     Wait,
+    begin,
     duration,
-    encode,
-    run_program,
     say,
 )
 
@@ -52,39 +67,65 @@ NO_TIME = timedelta(0)
 # --- making them up
 
 AGES = integers(1, 3)
-SAYS = strategies.builds(Say, kind=sampled_from(["emit", "send"]))
-WAITS = [
-    strategies.builds(Sleep, ages=AGES),
-    strategies.builds(Wait, source=integers(0, 3), ages=one_of(AGES, none())),
-    strategies.builds(Until, source=integers(0, 1), ages=AGES),
-]
+SMALL = integers(0, 3)
+
+
+def bodies(of: SearchStrategy[Op], most: int = 3) -> SearchStrategy[tuple[Op, ...]]:
+    return lists(of, min_size=1, max_size=most).map(tuple)
 
 
 def steps(inside: SearchStrategy[Op]) -> SearchStrategy[Step]:
-    return strategies.builds(
+    return builds(
         Step,
         kind=sampled_from(["plain", "atomic"]),
         fails=sampled_from([0, 0, 0, 1, 2]),
         tries=integers(1, 3),
         pause=integers(0, 1),
+        attempt=sampled_from([1, 1, 1, 1, 2]),
         inside=lists(inside, max_size=1).map(tuple),
     )
 
 
-LEAF_BODIES = lists(one_of(steps(SAYS), SAYS, *WAITS), min_size=1, max_size=3).map(tuple)
-ENQUEUES = strategies.builds(Enqueue, body=LEAF_BODIES)
-LEAVES = [steps(one_of(SAYS, ENQUEUES)), SAYS, ENQUEUES, *WAITS]
-TRIES = strategies.builds(Try, body=lists(one_of(LEAVES), min_size=1, max_size=2).map(tuple))
-OUTSIDE = strategies.builds(
-    Outside, kind=sampled_from(["emit", "send", "row"]), ages=integers(0, 4)
+SAYS = builds(Say, kind=sampled_from(["emit", "send"]))
+WAITS = one_of(
+    builds(Sleep, ages=AGES),
+    builds(Wait, source=SMALL, ages=one_of(AGES, none())),
+    builds(Until, source=SMALL, ages=AGES),
 )
-PROGRAMS = strategies.builds(
+SIMPLE = one_of(steps(SAYS), SAYS, WAITS)
+STARTS = builds(Start, body=bodies(SIMPLE))
+ENQUEUES = builds(Enqueue, body=bodies(SIMPLE))
+RESULTS = builds(Result, child=SMALL)
+LEAVES = one_of(steps(one_of(SAYS, ENQUEUES)), SAYS, WAITS, ENQUEUES, STARTS, RESULTS)
+
+
+def composites(of: SearchStrategy[Op]) -> SearchStrategy[Op]:
+    branches = lists(bodies(of, most=2), min_size=1, max_size=3).map(tuple)
+    limits = one_of(none(), integers(1, 2))
+    return one_of(
+        builds(Try, body=bodies(of)),
+        builds(Gather, branches=branches, return_exceptions=booleans()),
+        builds(First, branches=branches),
+        builds(
+            Map,
+            branches=branches,
+            max_concurrency=limits,
+            min_successes=one_of(none(), just(1)),
+            max_failures=one_of(none(), SMALL),
+        ),
+    )
+
+
+ANY = one_of(LEAVES, composites(one_of(LEAVES, composites(SIMPLE))))
+OUTSIDE = builds(Outside, kind=sampled_from(["emit", "send", "row"]), ages=integers(0, 4))
+PROGRAMS = builds(
     Program,
-    body=lists(one_of(*LEAVES, TRIES), min_size=1, max_size=5).map(tuple),
+    body=bodies(ANY, most=4),
     outside=lists(OUTSIDE, max_size=2).map(tuple),
+    attempts=sampled_from([1, 1, 2]),
 )
 WHENS = ("before", "after")
-DEATHS = strategies.builds(Death, sampled_from(WHENS), integers(1, 6))
+DEATHS = builds(Death, sampled_from(WHENS), integers(1, 6))
 
 
 # --- running them
@@ -117,7 +158,7 @@ class Telling:
 
     def run(self) -> End:
         with forgotten():
-            job = run_program.enqueue(encode(self._program), None)
+            job = begin(self._program)
             self._life = Life(next(self._deaths, None))
             self._run_jobs()
             self._let_time_pass(job)
@@ -166,8 +207,9 @@ def check(program: Program, deaths: Sequence[Death]) -> None:
     """Run the program in peace, and as its processes die; the ends must be alike."""
     peace = Telling(program)
     peaceful = peace.run()
-    everywhere = [[Death(when, at)] for at in range(1, peace.points + 1) for when in WHENS]
-    for dies in [*everywhere, deaths]:
+    everywhere = [[Death("before", at)] for at in range(1, peace.points + 1)]
+    at_last = [Death("after", peace.points)]
+    for dies in [*everywhere, at_last, deaths]:
         telling = Telling(program, dies)
         if found := find_differences(telling.run(), peaceful, again=telling.deaths):
             times = ", then ".join(map(str, dies))

@@ -18,6 +18,8 @@ from django_durable import (
     aset_value,
     cancel_job,
     current_job,
+    fork_job,
+    gather,
     get_progress,
     get_values,
     set_progress,
@@ -485,6 +487,56 @@ class ReplayTests:
 
         assert job.state == "FAILED"
         assert done_of(job) == 3
+
+    def test_a_branch_replays_for_itself(self, written: list[int]) -> None:
+        """The last step of the second branch is new, while the first has one more behind it."""
+
+        def first() -> None:
+            load(1)
+            set_progress(1)
+            load(2)
+            set_progress(2)
+
+        def second() -> None:
+            load(10)
+            set_progress(10)
+            load(20)
+            set_progress(20)
+
+        @task(path="importing")
+        def import_lines() -> None:
+            gather(first, second)
+            set_progress(30)
+
+        job = crashed_job(import_lines, after="gather/1/load")
+        before = list(written)
+        resumed_job(job)
+
+        assert job.state == "SUCCESSFUL"
+        assert (before, written[len(before) :]) == ([1, 2], [2, 10, 20, 30])
+
+    def test_a_fork_has_the_values_of_its_source_and_its_own_progress(
+        self, written: list[int]
+    ) -> None:
+        job = ended_job(self.importing(load))
+        written.clear()
+
+        fork = resumed_job(fork_job(job, from_step="load#4"))
+
+        assert fork.state == "SUCCESSFUL"
+        assert (get_values(fork), done_of(fork)) == ({"line": 5}, 5)
+        assert written == [3, 4, 5]
+
+    def test_a_fork_publishes_anew_what_only_its_source_would(self) -> None:
+        @task(path="importing")
+        def import_lines() -> None:
+            set_value("source", "a.csv")
+            load(1)
+            load(2)
+
+        job = ended_job(import_lines)
+
+        assert get_values(resumed_job(fork_job(job, from_step="load#2"))) == {"source": "a.csv"}
 
 
 class StoppingTests:

@@ -15,6 +15,7 @@ from django_durable import enqueue
 from django_durable.engine import (
     checkpoints,
     claims,
+    families,
     forking,
     liveness,
     outcomes,
@@ -23,6 +24,8 @@ from django_durable.engine import (
     waits,
 )
 from django_durable.engine.sql import load
+from django_durable.engine.states import WaitKind
+from django_durable.models import Job
 from tests.testapp.durable_stories import quick
 
 FINISHED, FUTURE = 1_000_000, 100_000
@@ -48,6 +51,27 @@ select
     statement_timestamp()
 from durable_job where state = 'SUCCESSFUL' limit 200000
 """
+
+
+FILL_FAMILY = """
+insert into durable_job (
+    id, task_path, queue_name, priority, state, due_at, arguments, lease_token, attempt,
+    attempt_base, lost_count, blocked_count, allowed_steps, parent_id, origin, awaited_as,
+    on_parent_end, wait_kind, enqueued_at, finished_at, deadline_at
+)
+select
+    gen_random_uuid(), 'stories.quick', 'default', 0, child.state, statement_timestamp(), '{}', 0,
+    1, 0, 0, 0, '{}', %(parent_id)s, 'map:x/' || n, 'map:x', 'cancel',
+    case when child.state = 'WAITING' then 'limit' end, statement_timestamp(),
+    case when child.state = 'SUCCESSFUL' then statement_timestamp() end,
+    statement_timestamp() + interval '1 hour'
+from generate_series(1, 10000) as n
+cross join lateral (
+    select case when n <= 4000 then 'SUCCESSFUL' when n < 4010 then 'READY' else 'WAITING' end
+        as state
+) as child
+"""
+RULE = '{"total": 10000, "max_concurrency": 10, "min_successes": null, "max_failures": 5}'
 
 
 @pytest.fixture(scope="module")
@@ -183,3 +207,73 @@ def test_a_fork_reads_only_what_belongs_to_its_source(worker: claims.Claimant) -
     nodes = plan_nodes(forking.COPY_JOB, params | times)
 
     assert_reads(nodes, "durable_job_pkey", "job_origin_once", "durable_checkpoint_pkey")
+
+
+@pytest.fixture
+def big_map(worker: claims.Claimant) -> Job:
+    """A parent that waits for 10 000 children, ten at once, of which one has just ended."""
+    enqueue(quick, "parent")
+    (parent,) = claims.claim_jobs(worker, ["default"], limit=1)
+    started = checkpoints.NewCheckpoint(
+        job_id=parent.pk,
+        lease_token=parent.lease_token,
+        identity="map:x",
+        seq=1,
+        kind="map",
+        state="STARTED",
+        function="f",
+        fingerprint=None,
+        attempt=1,
+        elapsed=timedelta(0),
+        value=RULE,
+    )
+    wait = waits.Wait(
+        checkpoint=started, kind=WaitKind.CHILDREN, reason="waits", awaited_as="map:x"
+    )
+    waits.suspend_job(connection, [wait])
+    with connection.cursor() as cursor:
+        cursor.execute(FILL_FAMILY, {"parent_id": parent.pk})
+    return parent
+
+
+def test_settling_a_parent_reads_a_few_of_its_children(big_map: Job) -> None:
+    params = {
+        "parent_ids": [big_map.pk],
+        "awaited_ases": ["map:x"],
+        "notify": True,
+        "quiet_queues": [],
+    }
+
+    nodes = plan_nodes(families.SETTLE_PARENTS, params)
+
+    assert_reads(nodes, "job_awaited", most_rows=20)
+    assert Job.objects.filter(parent_id=big_map.pk, state="READY").count() == 10
+
+
+def test_an_end_looks_for_bound_children_by_one_entry(
+    big_map: Job, worker: claims.Claimant
+) -> None:
+    enqueue(quick, "b")
+    (job,) = claims.claim_jobs(worker, ["default"], limit=1)
+    Job.objects.filter(parent_id=big_map.pk).update(parent_id=job.pk)
+    one = {column: [None] for column in outcomes._ARRAYS} | {
+        "job_ids": [job.pk],
+        "lease_tokens": [job.lease_token],
+        "states": ["SUCCESSFUL"],
+    }
+
+    assert_reads(plan_nodes(outcomes.FINISH_JOBS, one), "job_live_children", most_rows=10)
+
+
+def test_children_to_cancel_are_found_by_their_marked_parents(big_map: Job) -> None:
+    outcomes.cancel_jobs("default", [big_map.pk])
+
+    nodes = plan_nodes(families.FIND_CHILDREN_TO_CANCEL, {"limit": 50})
+    clearing = plan_nodes(families.CLEAR_CANCELS_CHILDREN, {"limit": 50})
+
+    assert_reads(nodes, "job_cancels_children", "job_live_children", most_rows=50)
+    assert_reads(clearing, "job_cancels_children", "job_live_children", most_rows=50)
+
+
+def test_overdue_jobs_are_found_by_their_deadline(big_map: Job) -> None:
+    assert_reads(plan_nodes(outcomes.FIND_OVERDUE, {"limit": 50}), "job_deadline", most_rows=10)

@@ -85,7 +85,7 @@ class ApprovalGroupFilter(SimpleListFilter):
 
 @admin.register(Approval)
 class ApprovalAdmin(ReadOnlyAdmin):
-    list_display = ("title", "shown_state", "who", "asked", "deadline", "answered_by")
+    list_display = ("title", "shown_state", "who", "age", "left", "answered_by")
     list_filter = (ApprovalStateFilter, ApprovalGroupFilter)
     ordering = (F("closed_at").desc(nulls_first=True), "-pk")
     fieldsets = (
@@ -155,6 +155,16 @@ class ApprovalAdmin(ReadOnlyAdmin):
         if approval.deadline_at is None:
             return display.EMPTY
         return display.moment(approval.deadline_at, approval.now)
+
+    @admin.display(description=gettext_lazy("age"))
+    def age(self, approval: Any) -> SafeString:
+        return display.age(approval.requested_at, approval.now)
+
+    @admin.display(description=gettext_lazy("deadline"))
+    def left(self, approval: Any) -> str:
+        if approval.deadline_at is None:
+            return display.EMPTY
+        return display.distance(approval.deadline_at, approval.now)
 
     @admin.display(description=gettext_lazy("answered by"))
     def answered_by(self, approval: Approval) -> str:

@@ -17,6 +17,7 @@ from django.utils.translation import gettext, gettext_lazy
 
 from django_durable.admin import display
 from django_durable.admin.filters import children_of
+from django_durable.conf import get_settings
 from django_durable.engine.replay import MARKERS
 from django_durable.engine.states import ApprovalState
 from django_durable.models import (
@@ -149,6 +150,8 @@ class CheckpointPage:
     page: Page[Any]
     questions: list[str]
     """The identities of waits for an approval."""
+    most: int | None
+    """How many the job may have, if it grows too long."""
 
     @property
     def numbers(self) -> list[int | str]:
@@ -172,7 +175,10 @@ def list_checkpoints(job: Job, number: str | None) -> CheckpointPage:
     )
     page = Paginator(ordered, CHECKPOINTS_PER_PAGE).get_page(number)
     asked = [row["identity"] for row in page if row["kind"] == "approval"]
-    return CheckpointPage([_checkpoint_line(row) for row in page], page, asked)
+    settings = get_settings()
+    is_long = page.paginator.count >= settings.WARN_CHECKPOINTS and not job.is_finished
+    most = settings.MAX_CHECKPOINTS if is_long else None
+    return CheckpointPage([_checkpoint_line(row) for row in page], page, asked, most)
 
 
 def _checkpoint_line(row: Mapping[str, Any]) -> CheckpointLine:

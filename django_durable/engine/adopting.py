@@ -41,28 +41,43 @@ def find_made(
     Suspension where a fork repeats a call of which its source kept nothing, since nobody can tell a
     new call from one whose job is pruned; and where a rehearsal ends.
     """
-    repeats = run.repeats_source
-    if step is not None or not (repeats or run.rehearses):
+    if step is not None:
         return {}
-    known = run.repeat(lambda: find_children(run, jobs))
-    for new in jobs:
-        if new.origin in known:
-            continue
-        adopts = repeats and new.awaited_as is None
-        source = run.history.enqueued_by_source.get(new.origin or "") if adopts else None
-        if source is not None:
-            known[new.origin] = _job_of_source(run, new, source)
-        elif adopts and not has_key and not run.history.allows(f"enqueue:{new.task_path}"):
-            run.block(_unknown(run, new))
-        elif run.rehearses and not has_key:
-            known[new.origin] = rehearse(run, new)
+    made = {new.origin: _find_in_source(run, new) for new in jobs}
+    known = {origin: job for origin, job in made.items() if job is not None}
+    rest = [new for new in jobs if new.origin not in known]
+    if not rest or not (run.rehearses or run.scope.repeats_source()):
+        return known
+    known |= run.repeat(lambda: find_children(run, rest))
+    for new in rest:
+        if new.origin not in known:
+            _check_new(run, new, has_key=has_key)
+            if run.rehearses and not has_key:
+                known[new.origin] = rehearse(run, new)
     return known
 
 
-def _job_of_source(run: Run, new: NewJob, job_id: str) -> Job:
-    """The row; of one that was pruned, what the call says of it."""
-    found = job_rows(run.alias).filter(pk=job_id).first()
+def _find_in_source(run: Run, new: NewJob) -> Job | None:
+    """The row; of one that was pruned, what the call says of it. None: not enqueued by then."""
+    job_id = run.history.enqueued_by_source.get(new.origin or "")
+    if job_id is None or new.awaited_as is not None:
+        return None
+    found = run.repeat(job_rows(run.alias).filter(pk=job_id).first)
     return found or _imagined(run, new, job_id)
+
+
+def _check_new(run: Run, new: NewJob, *, has_key: bool) -> None:
+    """Block a fork that repeats its source and meets a call of which nothing is kept."""
+    call = f"enqueue:{new.task_path}"
+    is_known = new.awaited_as is not None or has_key or run.history.allows(call)
+    if is_known or not run.scope.repeats_source():
+        return
+    run.block(
+        ReplayMismatch(
+            expected=f"the job that {run.job.forked_from_id} enqueued as {new.origin}",
+            found=f"none: the call is new, or the job is pruned. To enqueue one: allow {call}",
+        )
+    )
 
 
 def rehearse(run: Run, new: NewJob) -> Job:
@@ -82,12 +97,4 @@ def _imagined(run: Run, new: NewJob, job_id: UUID | str) -> Job:
         arguments=new.arguments,
         origin=new.origin,
         state=JobState.READY,
-    )
-
-
-def _unknown(run: Run, new: NewJob) -> ReplayMismatch:
-    call = f"enqueue:{new.task_path}"
-    return ReplayMismatch(
-        expected=f"the job that {run.job.forked_from_id} enqueued as {new.origin}",
-        found=f"none: the call is new, or the job is pruned. To enqueue one: allow {call}",
     )

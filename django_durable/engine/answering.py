@@ -92,20 +92,23 @@ def refuse_closed(approval: Approval) -> None:
 
 def why_closed(approval: Approval) -> str:
     """What became of a question that is not open, in words."""
-    state, job_state = approval.state, approval.job_state
-    if state in (ApprovalState.APPROVED, ApprovalState.REJECTED):
+    if approval.state in (ApprovalState.APPROVED, ApprovalState.REJECTED):
         return gettext("it was %(state)s by %(name)s at %(when)s.") % {
-            "state": ApprovalState(state).label,
+            "state": ApprovalState(approval.state).label,
             "name": approval.answered_by_name,
             "when": _clock_time(approval.answered_at),
         }
-    if state == ApprovalState.TIMED_OUT:
+    if approval.state == ApprovalState.TIMED_OUT:
         return gettext("it timed out at %(when)s.") % {"when": _clock_time(approval.deadline_at)}
-    if job_state == JobState.FAILED:
-        return gettext("its job failed.")
-    if job_state == JobState.SUCCESSFUL:
-        return gettext("its job ended without it.")
-    return gettext("its job was cancelled.")
+    return str(_WITHDRAWN.get(approval.job_end, _WENT_ON))
+
+
+_WENT_ON = gettext_lazy("its job went on without it.")
+_WITHDRAWN = {
+    JobState.FAILED.value: gettext_lazy("its job failed."),
+    JobState.CANCELLED.value: gettext_lazy("its job was cancelled."),
+    "": gettext_lazy("its job is gone."),
+}
 
 
 def _clock_time(when: Any) -> str:
@@ -268,7 +271,7 @@ def _record(approval: Approval, given: approvals.Answer) -> Approval:
         approvals.lock_question(connection, given.id)
         found = find(given.id)
         if found.state != ApprovalState.OPEN:
-            approvals.close(connection, [given.id])
+            approvals.close([given.id], alias)
             return found
         approvals.write_answer(connection, given)
         waits.deliver(connection, [waits.NewEvent(key=key, payload="null")], sender=None)

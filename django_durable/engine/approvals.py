@@ -8,20 +8,21 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db import connections, transaction
+from django.db import transaction
+from django.db.models import OuterRef, Subquery
+from django.db.models.functions import Coalesce
 
 from django_durable.engine.clock import StatementTimestamp
 from django_durable.engine.options import ENGINE_KEYS
 from django_durable.engine.rows import approvals as rows
-from django_durable.engine.sql import Connection, execute, fetch_all, fetch_one, load
+from django_durable.engine.rows import checkpoints, jobs
+from django_durable.engine.sql import Connection, execute, fetch_one, load
+from django_durable.engine.states import CheckpointState
 
 ASK_APPROVAL = load("ask_approval")
 READ_APPROVAL = load("read_approval")
 LOCK_APPROVAL = load("lock_approval")
 ANSWER_APPROVAL = load("answer_approval")
-LOCK_OPEN_APPROVALS = load("lock_open_approvals")
-LOCK_ENDED_JOBS = load("lock_ended_jobs")
-CLOSE_APPROVALS = load("close_approvals")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,18 +99,28 @@ def close_timed_out(alias: str, job_id: UUID, identity: str) -> None:
 def close_some(alias: str, *, limit: int) -> int:
     """Mark up to ``limit`` questions closed that nobody waits for any more; how many.
 
-    One transaction, which locks them, then their jobs, and looks again after that: a job that is
-    retried either comes first, or finds its question closed and opens it.
+    One transaction, which locks them (skip locked), then their jobs, and looks again after that: a
+    job that is retried either comes first, or finds its question closed and opens it.
     """
-    connection = connections[alias]
     with transaction.atomic(using=alias):
-        locked = fetch_all(connection, LOCK_OPEN_APPROVALS, {"limit": limit})
-        if not locked:
+        dead = rows(alias).dead().order_by("requested_at")[:limit]
+        locked = dead.select_for_update(skip_locked=True, no_key=True)
+        found = {row.pk: row.job_id for row in locked.only("pk", "job_id")}
+        if not found:
             return 0
-        fetch_all(connection, LOCK_ENDED_JOBS, {"ids": [job_id for _, job_id in locked]})
-        return close(connection, [approval_id for approval_id, _ in locked])
+        held = jobs(alias).filter(pk__in=found.values()).order_by("pk")
+        list(held.select_for_update(no_key=True).values_list("pk"))
+        return close(list(found), alias)
 
 
-def close(connection: Connection, ids: list[int]) -> int:
+def close(ids: list[int], alias: str) -> int:
     """Mark those of some locked questions closed that nobody waits for any more; how many."""
-    return execute(connection, CLOSE_APPROVALS, {"ids": ids})
+    wait = checkpoints(alias).filter(job_id=OuterRef("job_id"), identity=OuterRef("identity"))
+    over = wait.exclude(state=CheckpointState.STARTED)
+    job = jobs(alias).filter(pk=OuterRef("job_id"))
+    closed_at = Coalesce(
+        Subquery(over.values("saved_at")),
+        Subquery(job.values("finished_at")),
+        StatementTimestamp(),
+    )
+    return rows(alias).dead().filter(pk__in=ids).update(closed_at=closed_at)

@@ -53,7 +53,7 @@ def _is_done(run: Run) -> bool:
     """
     if run.rehearses and not run.scope.is_replaying():
         run.suspend()
-    return run.rehearses or run.repeats_source
+    return run.rehearses or run.scope.repeats_source()
 
 
 def _deliver_now(run: Run, items: Sequence[NewEvent | NewMessage]) -> None:

@@ -13,12 +13,11 @@ nothing is said.
 import contextvars
 import logging
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any
 
 from asgiref.sync import async_to_sync
 from django.core.cache import caches
 from django.db import transaction
-from django.utils import timezone, translation
 
 from django_durable.conf import get_settings
 from django_durable.engine import instances, waiting
@@ -31,6 +30,7 @@ from django_durable.engine.atomic import (
     repeat_transaction,
     say_committed,
 )
+from django_durable.engine.context import restored
 from django_durable.engine.faults import DATABASE_ERRORS
 from django_durable.engine.outcomes import (
     Outcome,
@@ -112,14 +112,16 @@ def deadline_error(run: Run) -> DeadlineExceededError:
 
 def call(run: Run) -> tuple[Outcome | Ending, BaseException | None]:
     """Load, call and decide, in a context of the job's own."""
-    translation.deactivate()
-    timezone.deactivate()
     token = set_run(run)
     try:
-        arguments = instances.decode_arguments(run.job.arguments, run.job.task_path, run.job.id)
-        release_connections()
-        run.check_may_start()
-        return decide_success(run, call_function(run, arguments)), None
+        with restored(run.job):
+            arguments = instances.decode_arguments(run.job.arguments, run.job.task_path, run.job.id)
+            release_connections()
+            run.check_may_start()
+            returned = call_function(run, arguments)
+            if not isinstance(returned, Committed):
+                return decide_success(run, returned), None
+        raise returned
     except Committed:
         raise
     except BaseException as error:  # user code may raise anything; the slot lives on
@@ -136,13 +138,13 @@ def call_function(run: Run, arguments: instances.Arguments) -> Any:
         else arguments.args
     )
     if task.atomic:
-        call_in_transaction(run, args, arguments.kwargs)
+        return call_in_transaction(run, args, arguments.kwargs)
     function = async_to_sync(task.func) if task.is_async else task.func
     return function(*args, **arguments.kwargs)
 
 
-def call_in_transaction(run: Run, args: list[Any], kwargs: dict[str, Any]) -> NoReturn:
-    """An atomic task: the body and the job's outcome in one commit. Raises: Committed, if it is."""
+def call_in_transaction(run: Run, args: list[Any], kwargs: dict[str, Any]) -> Committed:
+    """An atomic task: the body and the job's outcome in one commit."""
     run.in_task_transaction = True
     try:
         written = repeat_transaction(
@@ -154,7 +156,7 @@ def call_in_transaction(run: Run, args: list[Any], kwargs: dict[str, Any]) -> No
         run.stop(Ending(stop=Stop.LEASE_LOST))
     except CancelledInside:
         run.stop(Ending(stop=Stop.CANCELLED))
-    raise Committed(written)
+    return Committed(written)
 
 
 def try_in_transaction(run: Run, args: list[Any], kwargs: dict[str, Any]) -> Written:

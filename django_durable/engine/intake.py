@@ -16,7 +16,7 @@ from uuid import UUID
 from django.db import connections, transaction
 
 from django_durable.conf import get_settings
-from django_durable.engine import enqueueing, instances, registry
+from django_durable.engine import context, enqueueing, instances, registry
 from django_durable.engine.adopting import find_children, find_made, rehearse
 from django_durable.engine.enqueueing import (
     Inserted,
@@ -81,6 +81,20 @@ def _submit_outside(alias: str, request: Request, new: NewJob) -> Job:
 
 def build(request: Request) -> NewJob:
     """The row of a call, checked. Raises: EnqueueError."""
+    return _build(request, context.capture())
+
+
+def build_many(requests: Sequence[Request]) -> list[NewJob]:
+    """The rows of many calls. Raises: BulkItemError naming the first that is refused."""
+    captured = context.capture()
+    rows = []
+    for index, request in enumerate(requests):
+        with numbered(index, request):
+            rows.append(_build(request, captured))
+    return rows
+
+
+def _build(request: Request, captured: str | None) -> NewJob:
     task = request.task
     if not hasattr(task, "bind_arguments"):
         reason = "it is not a task; decorate the function with @task."
@@ -101,6 +115,7 @@ def build(request: Request) -> NewJob:
         on_parent_end=task.on_parent_end if current_run() is not None else None,
         subject_type=subject_type,
         subject_key=subject_key,
+        context=captured,
     )
 
 
@@ -335,7 +350,7 @@ def submit_many(requests: Sequence[Request]) -> list[Job]:
     if not requests:
         return []
     run = require_run("enqueue_many()")
-    rows = [build_numbered(index, request) for index, request in enumerate(requests)]
+    rows = build_many(requests)
     alias = database_of(requests[0].task, run)
     keyed = [i for i, request in enumerate(requests) if request.task.idempotency_key is not None]
     plain = [i for i in range(len(requests)) if i not in set(keyed)]
@@ -369,8 +384,3 @@ def numbered(index: int, request: Request) -> Iterator[None]:
     except EnqueueError as error:
         shown = getattr(request.task, "path", repr(request.task))
         raise BulkItemError(index=index, task_path=shown, cause=error) from error
-
-
-def build_numbered(index: int, request: Request) -> NewJob:
-    with numbered(index, request):
-        return build(request)

@@ -19,9 +19,9 @@ from uuid import UUID
 
 from asgiref.sync import async_to_sync
 from django.db import connections, transaction
-from django.utils import timezone, translation
 
 from django_durable.engine import instances, registry, stepping
+from django_durable.engine.context import restored
 from django_durable.engine.faults import DATABASE_ERRORS, is_held_up
 from django_durable.engine.replay import Recorded, ReplayMismatch
 from django_durable.engine.run import Run, history_of, reset_run, set_run
@@ -143,7 +143,7 @@ def _call(run: Rehearsal, arguments: instances.Arguments) -> BaseException | Non
     function = async_to_sync(task.func) if task.is_async else task.func
     token = set_run(run)
     try:
-        with timezone.override(None), translation.override(None):
+        with restored(run.job):
             function(*args, *arguments.args, **arguments.kwargs)
     except KeyboardInterrupt:
         raise

@@ -96,6 +96,8 @@ class Scope:
     recorded_bases: set[str] = field(default_factory=set)
     furthest: int = 0
     last_recorded: int = 0
+    last_copied: int = 0
+    """Of a fork: the last one recorded here that is its source's."""
     has_new: bool = False
     """Whether this run has begun a call here that no checkpoint is known of."""
     busy: str | None = None
@@ -139,12 +141,18 @@ class Scope:
         return sorted(ahead, key=self.unreached.__getitem__)
 
     def is_replaying(self) -> bool:
-        """Whether recorded checkpoints are still ahead, keyed ones too, and nothing new began.
-
-        Here, or around this branch.
-        """
-        is_here = self.furthest < self.last_recorded and not self.has_new
+        """Whether recorded checkpoints, keyed ones too, are still ahead, here or around it."""
+        is_here = self.furthest < self.last_recorded
         return is_here or (self.parent is not None and self.parent.is_replaying())
+
+    def is_repeating(self) -> bool:
+        """The same, until something new has begun: what is ahead by then may never be reached."""
+        return self.is_replaying() and not self.has_new
+
+    def repeats_source(self) -> bool:
+        """Whether checkpoints that a fork has of its source are still ahead; here or around."""
+        is_here = self.furthest < self.last_copied
+        return is_here or (self.parent is not None and self.parent.repeats_source())
 
 
 class History:
@@ -167,8 +175,16 @@ class History:
         """In a fork: the ids of the jobs that its source enqueued between its steps, by origin."""
         for record in self.records.values():
             self._expect(record)
+        copied = [r.seq for r in self.records.values() if r.lease_token == COPIED]
+        self._end_scopes(max(copied, default=0))
+
+    def _end_scopes(self, last_copied: int) -> None:
+        """Let scopes know how far they go, with the composites in them."""
         for scope in self._scopes.values():
-            scope.last_recorded = max([scope.last_recorded, *scope.unreached.values()])
+            seqs = list(scope.unreached.values())
+            scope.last_recorded = max([scope.last_recorded, *seqs])
+            copied = [seq for seq in seqs if seq <= last_copied]
+            scope.last_copied = max([scope.last_copied, *copied])
 
     def scope(self, path: str, parent: Scope | None = None) -> Scope:
         """The scope of a path, the same one for the whole run."""
@@ -181,7 +197,8 @@ class History:
     def _expect(self, record: Recorded) -> None:
         """Put a record into its scope, and the composites it lies in into theirs."""
         if record.kind == FORK:
-            self.enqueued_by_source = json.loads(record.value or "{}")
+            made = json.loads(record.value or "{}")
+            self.enqueued_by_source = {origin: job_id for origin, (job_id, _) in made.items()}
             return
         inner = record.identity.removeprefix(self.root.path)
         if inner.startswith(COMPENSATION) or not record.identity.startswith(self.root.path):
@@ -196,6 +213,8 @@ class History:
         if record.kind == PATCH:
             return
         scope.last_recorded = max(scope.last_recorded, record.seq)
+        if record.lease_token == COPIED:
+            scope.last_copied = max(scope.last_copied, record.seq)
         if "[" not in name:
             scope.note(record.identity, record.seq)
 
@@ -259,6 +278,8 @@ def life_path(continued_count: int) -> str:
 
 
 COMPENSATION, PATCH, FORK = "compensation@", "patch", "fork"
+COPIED = 0
+"""The lease token of the checkpoints that a fork has of its source: no claim of it has this one."""
 MARKERS = frozenset({PATCH, FORK})
 """Kinds of checkpoints that are no call whose outcome a replay must come to."""
 

@@ -38,7 +38,7 @@ SHORTEST_INTERVAL = 0.2  # seconds between two writes of one run
 
 
 def run_to_tell(call: str) -> Run | None:
-    """The run that a call tells about; None where it is a plain call.
+    """The run that a call tells about; None where it is a plain call, or in a rehearsal.
 
     Between steps it stops a run that has to stop, as every durable call does. In a step only one
     that is lost: a step that is asked to stop saves its own checkpoint first.
@@ -47,15 +47,15 @@ def run_to_tell(call: str) -> Run | None:
     """
     run = current_run()
     if run is None or active_step() is None:
-        return require_run(call)
-    if run.find_ending() is not None:
+        run = require_run(call)
+    elif run.find_ending() is not None:
         run.check()
-    return run
+    return None if run is not None and run.rehearses else run
 
 
 def is_replaying(run: Run) -> bool:
     """Whether the code only repeats what an earlier run has told. The body of a step never does."""
-    return active_step() is None and run.scope.is_replaying()
+    return active_step() is None and run.scope.is_repeating()
 
 
 # --- progress
@@ -131,8 +131,11 @@ def tell_last(run: Run, *, succeeded: bool) -> None:
 
 
 def publish_value(run: Run, key: str, value: str) -> None:
-    """Write an encoded value. Raises: Suspension if the lease is lost."""
-    if is_replaying(run):
+    """Write an encoded value, unless it is written already. Raises: Suspension without the lease.
+
+    A fork has none of its source's, so it writes them all again.
+    """
+    if is_replaying(run) and run.job.forked_from_id is None:
         return
     job, own = run.job, connections[run.alias]
     if has_user_transaction(own):

@@ -169,11 +169,6 @@ class Run:
         """The scope of the branch this code runs in; outside branches the task's own."""
         return _current_scope.get() or self.history.root
 
-    @property
-    def repeats_source(self) -> bool:
-        """Whether this is a fork that goes once more through what its source did."""
-        return self.job.forked_from_id is not None and self.scope.is_replaying()
-
     def find_ending(self) -> Ending | None:
         """Why this branch must stop, if it must."""
         return self.ending or self.scope.ending

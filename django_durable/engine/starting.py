@@ -179,7 +179,7 @@ def run_map(requests: Sequence[Request], task_path: str, rule: MapRule) -> Recor
     scope = run.scope
     scope.enter("map_task()")
     try:
-        rows = [intake.build_numbered(index, request) for index, request in enumerate(requests)]
+        rows = intake.build_many(requests)
         found = waiting.find(run, _map_rule(task_path, rule, [row.arguments for row in rows]))
         if isinstance(found, Recorded):
             return found

@@ -61,4 +61,4 @@ class ApprovalState(TextChoices):
     APPROVED = "APPROVED", gettext_lazy("approved")
     REJECTED = "REJECTED", gettext_lazy("rejected")
     TIMED_OUT = "TIMED_OUT", gettext_lazy("timed out")
-    JOB_ENDED = "JOB_ENDED", gettext_lazy("its job ended")
+    WITHDRAWN = "WITHDRAWN", gettext_lazy("withdrawn")

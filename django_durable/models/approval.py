@@ -6,23 +6,67 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from django.db import models
-from django.db.models import Case, Exists, OuterRef, Q, Subquery, TextField, Value, When
+from django.db.models import (
+    BooleanField,
+    Case,
+    Exists,
+    F,
+    Func,
+    OuterRef,
+    Q,
+    Subquery,
+    TextField,
+    Value,
+    When,
+)
+from django.db.models.functions import Cast, Coalesce, Concat, StrIndex
 from django.utils.translation import gettext_lazy
 from django.utils.translation import gettext_noop as _
 
 from django_durable.engine.clock import StatementTimestamp
-from django_durable.engine.states import ApprovalState, CheckpointState
+from django_durable.engine.states import FINISHED, ApprovalState, CheckpointState, JobState
 from django_durable.models.base import JsonTextField, ReadOnlyRow, means
 from django_durable.models.checkpoint import Checkpoint
 from django_durable.models.job import Job
 
+LIVE = "LIVE"
+
+
+class StartsWith(Func):
+    """Whether a text begins with another, both of them expressions."""
+
+    function = "starts_with"
+    arity = 2
+    output_field = BooleanField()
+
+
+def text(value: str) -> Value:
+    """The type of all columns here, which a ``Value`` alone would not have."""
+    return Value(value, output_field=TextField())
+
+
+_LIFE = Case(
+    When(continued_count=0, then=text("")),
+    default=Concat(text("continued"), Cast("continued_count", TextField()), text("/")),
+    output_field=TextField(),
+)
+"""What identities of a job's present life begin with."""
+_JOB_END = Case(
+    When(state__in=FINISHED, then=F("state")),
+    When(ends_as__isnull=False, then=F("ends_as")),
+    When(cancel_requested_at__isnull=False, then=text(JobState.CANCELLED.value)),
+    When(~StartsWith(OuterRef("identity"), _LIFE), then=text(JobState.SUCCESSFUL.value)),
+    default=text(LIVE),
+    output_field=TextField(),
+)
+"""How a job ends, or its life did in which it asked; of a live one LIVE."""
 _STATE = Case(
-    When(approved=True, then=Value(ApprovalState.APPROVED.value)),
-    When(approved=False, then=Value(ApprovalState.REJECTED.value)),
-    When(is_over=True, then=Value(ApprovalState.TIMED_OUT.value)),
-    When(job_ends=True, then=Value(ApprovalState.JOB_ENDED.value)),
-    When(deadline_at__lte=StatementTimestamp(), then=Value(ApprovalState.TIMED_OUT.value)),
-    default=Value(ApprovalState.OPEN.value),
+    When(approved=True, then=text(ApprovalState.APPROVED.value)),
+    When(approved=False, then=text(ApprovalState.REJECTED.value)),
+    When(is_over=True, then=text(ApprovalState.TIMED_OUT.value)),
+    When(Q(is_outrun=True) | ~Q(job_end=LIVE), then=text(ApprovalState.WITHDRAWN.value)),
+    When(deadline_at__lte=StatementTimestamp(), then=text(ApprovalState.TIMED_OUT.value)),
+    default=text(ApprovalState.OPEN.value),
     output_field=TextField(),
 )
 
@@ -37,15 +81,13 @@ class ApprovalQuerySet(models.QuerySet["Approval"]):
         answer any more, whether it was marked closed or not.
         """
         job = Job.objects.using(self.db).filter(pk=OuterRef("job_id"))
-        wait = Checkpoint._base_manager.using(self.db).filter(
-            job_id=OuterRef("job_id"), identity=OuterRef("identity")
-        )
-        ending = Q(cancel_requested_at__isnull=False) | Q(ends_as__isnull=False)
+        saved = Checkpoint._base_manager.using(self.db).filter(job_id=OuterRef("job_id"))
+        over = saved.exclude(state=CheckpointState.STARTED)
         judgement: dict[str, Any] = {
             "now": StatementTimestamp(),
-            "is_over": Exists(wait.exclude(state=CheckpointState.STARTED)),
-            "job_ends": ~Exists(job.live().exclude(ending)),
-            "job_state": Subquery(job.values("state")),
+            "is_over": Exists(over.filter(identity=OuterRef("identity"))),
+            "is_outrun": Exists(_outrunning(over)),
+            "job_end": Coalesce(Subquery(job.values(end=_JOB_END)), text("")),
             "state": _STATE,
         }
         return self.annotate(**judgement)
@@ -53,8 +95,26 @@ class ApprovalQuerySet(models.QuerySet["Approval"]):
     def open(self) -> ApprovalQuerySet:
         """Those that can be answered now, each with its ``state``."""
         in_time = Q(deadline_at__isnull=True) | Q(deadline_at__gt=StatementTimestamp())
-        unanswered = self.filter(in_time, closed_at__isnull=True, approved__isnull=True)
-        return unanswered.judged().filter(Q(is_over=False, job_ends=False))
+        return self._unmarked().filter(in_time, Q(is_over=False, is_outrun=False, job_end=LIVE))
+
+    def dead(self) -> ApprovalQuerySet:
+        """Those that are not marked closed, but that nobody waits for any more."""
+        waits = Q(is_over=False, is_outrun=False, job_end=LIVE)
+        return self._unmarked().filter(~waits)
+
+    def _unmarked(self) -> ApprovalQuerySet:
+        return self.filter(closed_at__isnull=True, approved__isnull=True).judged()
+
+
+def _outrunning(over: Any) -> Any:
+    """Of a job's ended checkpoints that of a ``first()`` around the question: another branch won.
+
+    The branch that won has ended, and its waits with it.
+    """
+    is_in_a_branch = StrIndex(OuterRef("identity"), text("first"))
+    begins_so = StartsWith(OuterRef("identity"), Concat(F("identity"), text("/")))
+    inside = over.alias(branch=is_in_a_branch, inside=begins_so)
+    return inside.filter(branch__gt=0, kind="first", inside=True)
 
 
 class Approval(ReadOnlyRow):
@@ -62,8 +122,9 @@ class Approval(ReadOnlyRow):
 
     objects = ApprovalQuerySet.as_manager()
     state: str
-    """An ``ApprovalState``; on rows that were ``judged()``. So are the next two."""
-    job_state: str | None
+    """An ``ApprovalState``; on rows that were ``judged()``, as are the next two."""
+    job_end: str
+    """How the job ends: LIVE if it does not, empty if it is gone."""
     now: datetime
 
     id = models.BigAutoField(primary_key=True)

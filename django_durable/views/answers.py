@@ -65,7 +65,7 @@ class AnswerForms:
     def of(cls, approval: Approval, bound: BaseForm | None = None) -> AnswerForms:
         """The forms of a question; ``bound`` is one of them, with what was wrong in it."""
         is_reason = isinstance(bound, answering.ReasonForm)
-        reason = bound if is_reason else answering.ReasonForm()
+        reason = bound if isinstance(bound, answering.ReasonForm) else answering.ReasonForm()
         if approval.form_path is None:
             return cls(reason=reason)
         try:
@@ -73,5 +73,7 @@ class AnswerForms:
         except UnknownFormError as error:
             return cls(reason=reason, problem=str(error))
         form = form_class() if bound is None or is_reason else bound
-        has_own = "reason" in form.fields and not is_reason
-        return cls(form=form, reason=None if has_own else reason)
+        if "reason" in form.fields and not is_reason:
+            return cls(form=form)
+        reason.fields["reason"].label = gettext("Reason, if you reject it")
+        return cls(form=form, reason=reason)

@@ -69,7 +69,7 @@ class ListTests:
 
         assert "Open? open group accounting" in page
         assert "in 1 h 59 min" in page
-        assert "Cancelled? its job ended group accounting" in page
+        assert "Cancelled? withdrawn group accounting" in page
         assert "Past? open holders of testapp.change_account" in page
 
     def test_is_filtered_by_state_and_group(self, admin_client: Client) -> None:
@@ -81,7 +81,7 @@ class ListTests:
             answer_approval(question(rejected), sue, approved=False)
 
         assert listed(admin_client, state="OPEN", group="warehouse") == ["Open warehouse?"]
-        assert listed(admin_client, state="JOB_ENDED", group="accounting") == [
+        assert listed(admin_client, state="WITHDRAWN", group="accounting") == [
             "Cancelled accounting?"
         ]
         assert len(listed(admin_client, state="REJECTED")) == 2

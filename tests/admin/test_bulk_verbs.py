@@ -65,7 +65,7 @@ class ManyJobsTests:
 
         sent = [query["sql"] for query in captured.captured_queries]
         locks = [index for index, sql in enumerate(sent) if "for no key update" in sql]
-        looks = [index for index, sql in enumerate(sent) if '"state" FROM' in sql]
+        looks = [i for i, sql in enumerate(sent) if '"state"' in sql and sql.startswith("SELECT")]
         assert len(locks) == 2  # of the list's action, and of the verb itself
         assert any(locks[0] < look < locks[1] for look in looks)
 

@@ -213,8 +213,9 @@ class AttemptTests:
             lambda: [translation.get_language(), timezone.get_current_timezone_name()]
         )
 
+        job = where.enqueue()
         with translation.override("de"), timezone.override("Asia/Tokyo"):
-            job = ended_job(where)
+            resumed_job(job)
             after = translation.get_language()
 
         assert (job.return_value, after) == (["en-us", "UTC"], "de")

@@ -5,11 +5,21 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from pytest_django import Settings
 
-from django_durable import enqueue, enqueue_many
+from django_durable import (
+    cancel_job,
+    emit_event,
+    enqueue,
+    enqueue_many,
+    task,
+    wait_for_event,
+)
 from django_durable.engine import retention
-from django_durable.models import Attempt, Checkpoint, IdempotencyKey, Job
+from django_durable.engine.clock import StatementTimestamp
+from django_durable.models import Attempt, Checkpoint, Event, IdempotencyKey, Job
 from django_durable.testing import run_jobs
+from tests.protocol.stories_losses import new_maintenance
 from tests.testapp.durable_stories import quick
 from tests.testapp.tasks import fulfil
 
@@ -97,3 +107,82 @@ def test_a_chunk_is_one_statement() -> None:
         pruned()
 
     assert len(captured) == 1
+
+
+def test_a_job_with_live_children_is_spared() -> None:
+    """They are settled with it when they end, and one that is held back gets its turn."""
+    parent, child = enqueue(quick, "parent"), enqueue(quick.using(delay=timedelta(days=1)), "child")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "update durable_job set parent_id = %s, origin = 'o' where id = %s",
+            [parent.pk, child.pk],
+        )
+    run_jobs()
+    aged()
+
+    assert pruned() == 0
+    Job.objects.filter(pk=child.pk).update(
+        state="CANCELLED", finished_at=StatementTimestamp() - timedelta(days=1)
+    )
+    assert pruned() == 1
+
+
+class EventTests:
+    def test_old_ones_go_emitted_or_not(self) -> None:
+        old_event("emitted", emitted=OLD)
+        old_event("never emitted")
+
+        assert events_pruned() == 2
+        assert not Event.objects.exists()
+
+    def test_what_was_emitted_lately_stays(self) -> None:
+        old_event("waited for long", emitted=timedelta(hours=1))
+        emit_event("young", 1)
+
+        assert events_pruned() == 0
+
+    def test_one_that_a_job_waits_for_stays(self) -> None:
+        job = enqueue(waits_for_event, "wanted")
+        run_jobs()
+        Event.objects.update(created_at=StatementTimestamp() - OLD)
+
+        assert events_pruned() == 0
+        cancel_job(job)
+        Checkpoint.objects.filter(job_id=job.pk).update(state="SUCCESSFUL")
+        assert events_pruned() == 1
+
+    def test_it_works_in_chunks(self) -> None:
+        for n in range(3):
+            old_event(str(n))
+
+        assert [events_pruned(limit=2) for _ in range(3)] == [2, 1, 0]
+
+    def test_workers_prune_them_as_the_settings_say(self, settings: Settings) -> None:
+        old_event("a")
+        settings.DURABLE = {"RETENTION": {"EVENT": None}}
+        new_maintenance().prune()
+        assert Event.objects.count() == 1
+        settings.DURABLE = {"RETENTION": {"EVENT": WEEK}}
+        new_maintenance().prune()
+
+        assert Event.objects.count() == 0
+
+
+OLD = timedelta(days=91)
+
+
+def old_event(key: str, *, emitted: timedelta | None = None) -> None:
+    """An event that was first heard of long ago."""
+    emit_event(key, 1)
+    emitted_at = StatementTimestamp() - emitted if emitted else None
+    created_at = StatementTimestamp() - OLD
+    Event.objects.filter(key=key).update(created_at=created_at, emitted_at=emitted_at)
+
+
+def events_pruned(limit: int = 100) -> int:
+    return retention.prune_events(connection, timedelta(days=90), limit=limit)
+
+
+@task(path="retention.waits")
+def waits_for_event(key: str) -> object:
+    return wait_for_event(key=key)

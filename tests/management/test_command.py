@@ -9,13 +9,18 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 from django.test import TestCase, override_settings
 
+from django_durable import answer_approval
 from django_durable.management import operations
 from django_durable.management.commands.durable import OPERATIONS
+from django_durable.models import Approval
+from tests.builders import ended_job
 from tests.management.console import LEASE, copies, declared_task, document, refused, typed
+from tests.testapp.approvals import asks
 
 ARGUMENTS = {
     "status": [],
@@ -27,7 +32,13 @@ ARGUMENTS = {
     "send": ["JOB", "approved"],
     "emit": ["rates"],
     "wake": ["SCHEDULED"],
+    "fork": ["DONE", "--from", "charged"],
+    "restart": ["DONE"],
+    "approvals": [],
+    "approve": ["QUESTION", "--user", "sue"],
+    "reject": ["QUESTION", "--user", "sue"],
     "prune": [],
+    "replay": [],
     "doctor": [],
 }
 
@@ -37,11 +48,16 @@ class OperationTests(TestCase):
         assert list(OPERATIONS) == list(ARGUMENTS)
 
     def test_each_answers_with_one_document(self) -> None:
+        sue = User.objects.create_superuser("sue")
+        done = ended_job(asks, group=None, permission="durable.answer_approval")
+        answer_approval(Approval.objects.get(), sue, approved=True)
         for name, arguments in ARGUMENTS.items():
+            ended_job(asks, group=None, permission="durable.answer_approval")
+            asked = Approval.objects.latest("pk")
             job = declared_task().using(queue_name="q").enqueue()
             later = declared_task().using(delay=LEASE).enqueue()
-            ids = {"JOB": str(job.pk), "SCHEDULED": str(later.pk)}
-            typed_ones = [ids.get(text, text) for text in arguments]
+            rows = {"QUESTION": asked, "DONE": done, "JOB": job, "SCHEDULED": later}
+            typed_ones = [str(rows[text].pk) if text in rows else text for text in arguments]
             if name == "doctor":
                 typed("cancel", "--all", "--yes")
 

@@ -7,11 +7,11 @@ import pytest
 from django.db import connection
 from django.test import TestCase, override_settings
 
-from django_durable import once
+from django_durable import emit_event, once, task, wait_for_event
 from django_durable.engine import retention
 from django_durable.engine.clock import StatementTimestamp
 from django_durable.management.operations import reading
-from django_durable.models import Attempt, Checkpoint, IdempotencyKey, Job, Worker
+from django_durable.models import Attempt, Checkpoint, Event, IdempotencyKey, Job, Worker
 from tests.builders import HOUR, ended_job, expired_key, redeployed, rewritten_job, statements
 from tests.management.console import (
     claimed,
@@ -97,6 +97,47 @@ class PruneTests(TestCase):
         typed("prune")
         assert remaining() == {str(parent.pk)}
         assert not IdempotencyKey.objects.exists()
+
+    def test_spares_children_of_failed_parents_and_parents_of_live_children(self) -> None:
+        """The one may be found again by a retry, the other is settled with its children."""
+        failed, parent = old_job("FAILED"), old_job()
+        rewritten_job(old_job(), parent_id=failed.pk, origin="enqueue:prune.task")
+        live = declared_task("prune.task").enqueue()
+        rewritten_job(live, parent_id=parent.pk, origin="enqueue:prune.task")
+
+        planned = document("prune", "--dry-run")["kinds"]
+        kinds = document("prune")["kinds"]
+
+        assert planned["SUCCESSFUL"] == kinds["SUCCESSFUL"]
+        assert kinds["SUCCESSFUL"]["spared"]["count"] == 2
+        assert len(remaining()) == 4
+
+    def test_deletes_broadcast_events_but_for_those_waited_for(self) -> None:
+        @task(path="prune.waits")
+        def waits() -> None:
+            wait_for_event(key="wanted")
+
+        ended_job(waits)
+        emit_event("old", 1)
+        long_ago = StatementTimestamp() - timedelta(days=91)
+        Event.objects.update(created_at=long_ago, emitted_at=None)
+
+        planned = document("prune", "--dry-run")["kinds"]["events"]
+        pruned = document("prune")["kinds"]["events"]
+
+        assert planned == pruned
+        assert (pruned["pruned"]["count"], pruned["spared"]["count"]) == (1, 1)
+        assert Event.objects.get().key == "wanted"
+
+    @override_settings(DURABLE={"RETENTION": {"EVENT": None}})
+    def test_events_kept_for_ever_stay(self) -> None:
+        emit_event("old", 1)
+        Event.objects.update(
+            created_at=StatementTimestamp() - timedelta(days=5000), emitted_at=None
+        )
+
+        assert "A broadcast event is kept for ever" in typed("prune")
+        assert Event.objects.exists()
 
     def test_deletes_expired_keys_of_once(self) -> None:
         once("old", _nothing)

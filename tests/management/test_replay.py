@@ -17,6 +17,7 @@ from django_durable import (
     cancel_job,
     continue_as,
     current_job,
+    emit_event,
     enqueue,
     first,
     fork_job,
@@ -26,10 +27,14 @@ from django_durable import (
     retry_job,
     run_step,
     send_event,
+    set_progress,
+    set_value,
     sleep,
     step,
     task,
+    wait_for_approval,
     wait_for_event,
+    wait_until,
 )
 from django_durable.engine import registry, rehearsing
 from django_durable.models import Job
@@ -52,6 +57,7 @@ pytestmark = pytest.mark.django_db
 
 CALLS: list[str] = []
 PATH = "replay.task"
+MAY = "testapp.change_charge"
 
 
 @pytest.fixture(autouse=True)
@@ -151,6 +157,12 @@ class FineTests:
             lambda name: (work(f"{name}1"), gather(check, check), 1 / 0),
             lambda name: (work(f"{name}1"), run_step("new", CALLS.append, "new"), 1 / 0),
             lambda name: (work(f"{name}1"), patched("new") and check()),
+            lambda name: (set_progress(1), work(f"{name}1"), set_progress(2), 1 / 0),
+            lambda name: (set_value("a", 1), work(f"{name}1"), set_value("b", 2), 1 / 0),
+            lambda name: (work(f"{name}1"), wait_for_approval("?", permission=MAY), 1 / 0),
+            lambda name: (work(f"{name}1"), wait_until(lambda: 1 / 0, every=HOUR)),
+            lambda name: (work(f"{name}1"), emit_event("said"), 1 / 0),
+            lambda name: (work(f"{name}1"), continue_as(name)),
         ],
     )
     def test_what_comes_behind_the_last_checkpoint_is_not_run(
@@ -256,8 +268,31 @@ class FineTests:
         assert obstacles() == []
         assert CALLS == []
 
+    def test_what_the_task_tells_about_itself_is_not_written(self) -> None:
+        begun_job()
+
+        def telling() -> None:
+            set_progress(1)
+            set_value("phase", 1)
+            two_steps()
+
+        deployed(telling)
+        with nothing_written():
+            assert obstacles() == []
+
 
 class ObstacleTests:
+    def test_are_found_behind_what_a_fork_would_publish_again(self) -> None:
+        fork_job(ended_job(deployed(two_steps)), from_step="work#2")
+
+        def telling() -> None:
+            set_value("phase", 1)
+            work("other")
+
+        deployed(telling)
+        with nothing_written():
+            assert found().startswith("work with the arguments")
+
     def test_a_new_step_before_recorded_ones(self) -> None:
         job = begun_job()
         deployed(lambda name="x": (check(), two_steps()))

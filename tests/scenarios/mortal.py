@@ -100,13 +100,18 @@ class Points:
     def install(self) -> None:
         """Stand around every statement and COMMIT of this process."""
         execute, commit = psycopg.Cursor.execute, psycopg.Connection.commit
-        run_due = Maintenance.run_due
+        leave, run_due = psycopg.Transaction.__exit__, Maintenance.run_due
 
         def counted_execute(cursor: Any, query: Any, *args: Any, **options: Any) -> Any:
             return self._execute(cursor, query, lambda: execute(cursor, query, *args, **options))
 
         def counted_commit(connection: Any) -> None:
             self._commit(connection, lambda: commit(connection))
+
+        def counted_leave(block: Any, error: Any, *rest: Any) -> Any:
+            if error is not None or block.savepoint_name:
+                return leave(block, error, *rest)
+            return self._commit(block.connection, lambda: leave(block, error, *rest))
 
         def uncounted_run_due(chores: Any) -> None:
             self._chores.under_way = True
@@ -118,6 +123,7 @@ class Points:
         for owner, name, function in (
             (psycopg.Cursor, "execute", counted_execute),
             (psycopg.Connection, "commit", counted_commit),
+            (psycopg.Transaction, "__exit__", counted_leave),
             (Maintenance, "run_due", uncounted_run_due),
         ):
             setattr(owner, name, function)
@@ -136,12 +142,11 @@ class Points:
         self._written.setdefault(id(connection), set()).update(tables)
         return execute()
 
-    def _commit(self, connection: Any, commit: Callable[[], None]) -> None:
+    def _commit(self, connection: Any, commit: Callable[[], Any]) -> Any:
         tables = self._written.pop(id(connection), None)
         if tables is None:
-            commit()
-        else:
-            self._pass(f"the COMMIT of {_listed(tables)}", commit)
+            return commit()
+        return self._pass(f"the COMMIT of {_listed(tables)}", commit)
 
     @property
     def _counts(self) -> bool:

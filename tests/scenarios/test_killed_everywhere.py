@@ -9,6 +9,8 @@ from tests.ends import End
 from tests.scenarios.killing import Killing, Story, compare
 from tests.testapp import killed_tasks as tasks
 
+WHENS = ("before", "after")
+
 
 def story_of(called: Task[[str], object]) -> Story:
     return Story(begin=lambda ref, queue: [called.using(queue_name=queue).enqueue(ref)])
@@ -28,7 +30,7 @@ def story_of(called: Task[[str], object]) -> Story:
 def test_a_job_ends_alike_wherever_its_worker_is_killed(
     killing: Killing, called: Task[[str], object], kills: int
 ) -> None:
-    killing.kill_everywhere(story_of(called), least=kills)
+    killing.kill_everywhere(story_of(called), least=kills, whens=WHENS)
 
 
 def test_a_letter_is_sent_at_most_once_wherever_the_worker_is_killed(killing: Killing) -> None:
@@ -46,7 +48,7 @@ def test_a_letter_is_sent_at_most_once_wherever_the_worker_is_killed(killing: Ki
         return [*found, f"{len(sent)} letters"] if len(sent) > 1 else found
 
     killing.kill_everywhere(
-        story_of(tasks.sends_a_letter), least=8, differences=differ_by_the_letter
+        story_of(tasks.sends_a_letter), least=8, whens=WHENS, differences=differ_by_the_letter
     )
 
     assert {str(job) for job in interrupted} == {str(interrupted[0])}

@@ -157,7 +157,7 @@ class PageTests:
 
         assert '<label for="id_amount">Amount:</label>' in page
         assert "What is paid back." in page
-        assert '<label for="id_reason">Reason:</label>' in page
+        assert '<label for="id_reason">Reason, if you reject it:</label>' in page
         assert page.count("<form") == 1
 
     def test_a_form_with_a_reason_of_its_own_is_asked_only_once(self, anna: Client) -> None:

@@ -1,5 +1,6 @@
 -- Does:    makes a new job of another's call: a fork, which begins with the other's final checkpoints
---          before a chosen step, or a restart, which begins with none. Wakes a worker of its queue.
+--          before a chosen step, and the values published by then; or a restart, which begins with
+--          none. Wakes a worker of its queue.
 -- Takes:   id of the new job; source_id; from_step: an identity, null for a restart; arguments: null
 --          for the stored ones; deadline_at, deadline; notify: whether to wake, but for quiet_queues.
 -- Returns: one row: the new id, and the notification's void. No row: there is no such job, no such
@@ -11,7 +12,7 @@ source as (
     select * from durable_job where id = %(source_id)s::uuid
 ),
 chosen as (
-    select seq from durable_checkpoint
+    select seq, started_at from durable_checkpoint
     where job_id = %(source_id)s::uuid and identity = %(from_step)s::text
         and not exists (
             select from durable_checkpoint as undone
@@ -39,7 +40,7 @@ made as (
     where %(from_step)s::text is null or exists (select from chosen)
     returning id, queue_name
 ),
--- what was done stays the source's to undo, so no compensation is copied
+-- under token 0, which no claim has; what was done stays the source's to undo
 copied as (
     insert into durable_checkpoint (
         job_id, identity, seq, kind, state, function, fingerprint, attempt, value, error,
@@ -47,15 +48,22 @@ copied as (
     )
     select
         made.id, done.identity, done.seq, done.kind, done.state, done.function, done.fingerprint,
-        done.attempt, done.value, done.error, 1, done.started_at, done.saved_at
+        done.attempt, done.value, done.error, 0, done.started_at, done.saved_at
     from made, chosen, durable_checkpoint as done
     where done.job_id = %(source_id)s::uuid and done.seq < chosen.seq
         and done.state in ('SUCCESSFUL', 'FAILED') and done.kind <> 'fork'
         and done.identity !~ '(^|/)compensation@[0-9]+/'
 ),
--- the jobs that the source enqueued between its steps, or was forked with, by origin
+-- what the source had published by then
+published as (
+    insert into durable_jobvalue (job_id, key, value, saved_at)
+    select made.id, said.key, said.value, said.saved_at
+    from made, chosen, durable_jobvalue as said
+    where said.job_id = %(source_id)s::uuid and said.saved_at < chosen.started_at
+),
+-- the jobs that the source had enqueued by then between its steps, or was forked with, by origin
 enqueued as (
-    select origin, id::text as id, 1 as rank from durable_job as child
+    select origin, id::text as id, enqueued_at, 1 as rank from durable_job as child
     where parent_id = %(source_id)s::uuid and origin is not null
         and not exists (
             select from durable_checkpoint as inside
@@ -64,9 +72,15 @@ enqueued as (
                 and inside.identity <> child.origin
         )
     union all
-    select entry.key, entry.value, 2
-    from durable_checkpoint as fork, json_each_text(fork.value) as entry
+    select entry.key, entry.value ->> 0, (entry.value ->> 1)::timestamptz, 2
+    from durable_checkpoint as fork, json_each(fork.value) as entry
     where fork.job_id = %(source_id)s::uuid and fork.kind = 'fork'
+),
+own as (
+    select distinct on (origin) origin, id, enqueued_at
+    from enqueued
+    where enqueued_at < (select started_at from chosen)
+    order by origin, rank
 ),
 noted as (
     insert into durable_checkpoint (
@@ -75,10 +89,9 @@ noted as (
     )
     select
         made.id, 'fork/' || %(source_id)s::uuid, 0, 'fork', 'SUCCESSFUL', '', 1,
-        json_object_agg(first.origin, first.id), 1, statement_timestamp(), statement_timestamp()
-    from made, chosen, (
-        select distinct on (origin) origin, id from enqueued order by origin, rank
-    ) as first
+        json_object_agg(own.origin, json_build_array(own.id, own.enqueued_at)), 0,
+        statement_timestamp(), statement_timestamp()
+    from made, own
     group by made.id
 )
 select

@@ -13,6 +13,7 @@ from django.db import OperationalError
 
 from django_durable.engine.boot import NotReadyError, check_migrations
 from django_durable.management.operations import (
+    approvals,
     changing,
     details,
     diagnosis,
@@ -38,6 +39,7 @@ OPERATIONS: dict[str, Operation] = {
         *changing.OPERATIONS,
         *telling.OPERATIONS,
         *forking.OPERATIONS,
+        *approvals.OPERATIONS,
         pruning.OPERATION,
         replaying.OPERATION,
         diagnosis.OPERATION,

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandError
 
+from django_durable.conf import get_settings
 from django_durable.engine.instances import TaskError
-from django_durable.engine.states import FOREVER, CheckpointState
+from django_durable.engine.states import FINISHED, FOREVER, CheckpointState
 from django_durable.exceptions import JobNotFoundError
 from django_durable.jobs import get_job
 from django_durable.management.operations.listing import JobSummary, say_jobs, summary_of
@@ -201,6 +202,18 @@ def _say_checkpoints(output: Output, details: Details) -> None:
             for row in details.checkpoints
         ],
     )  # fmt: skip
+    _say_length(output, details)
+
+
+def _say_length(output: Output, details: Details) -> None:
+    """A word on a history that grows too long."""
+    settings, count = get_settings(), len(details.checkpoints)
+    if count >= settings.WARN_CHECKPOINTS and details.job["state"] not in FINISHED:
+        text = (
+            f"{count} checkpoints; if it needs more than {settings.MAX_CHECKPOINTS} the job fails. "
+        )
+        cure = "Start endless work over with continue_as(); give many items to map_task()."
+        output.line(output.style.WARNING(text + cure))
 
 
 def _result(row: dict[str, Any], now: datetime) -> str:
