@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from asgiref.sync import sync_to_async
 
@@ -75,8 +75,8 @@ def _require_branches(call: str, branches: Sequence[Any]) -> Run:
     if not branches:
         reason = "there is nothing to do; give it at least one branch."
         raise InvalidOptionError(option="branches", value=(), reason=reason)
-    if call == "gather()" and on_event_loop():
-        raise AsyncStepError(step="gather")
+    if call in _INSTEAD and on_event_loop():
+        raise AsyncStepError(step=call, call=call, cure=_INSTEAD[call])
     for branch in branches:
         fit = callable(branch) if call != "agather()" else isinstance(branch, Awaitable)
         if not fit:
@@ -84,6 +84,13 @@ def _require_branches(call: str, branches: Sequence[Any]) -> Run:
             reason = f"a branch must be {what}; wrap the call: lambda: charge(order)."
             raise InvalidOptionError(option="branch", value=branch, reason=reason)
     return run
+
+
+_INSTEAD = {
+    "gather()": "agather(...)",
+    "first()": "sync_to_async(first, thread_sensitive=True)(...)",
+}
+"""What to write on an event loop."""
 
 
 def _results(made: Sequence[engine.Branch], *, return_exceptions: bool) -> list[Any]:
@@ -167,9 +174,27 @@ class MapResult(Generic[R]):
         return len(self.values)
 
 
+@overload
+def map_task(
+    task: Task[..., R],
+    items: Iterable[BoundCall],
+    *,
+    max_concurrency: int | None = None,
+    min_successes: int | None = None,
+    max_failures: int | None = None,
+) -> MapResult[R]: ...
+@overload
 def map_task(
     task: Task[[T], R],
     items: Iterable[T | BoundCall],
+    *,
+    max_concurrency: int | None = None,
+    min_successes: int | None = None,
+    max_failures: int | None = None,
+) -> MapResult[R]: ...
+def map_task(
+    task: Task[..., R],
+    items: Iterable[Any],
     *,
     max_concurrency: int | None = None,
     min_successes: int | None = None,
@@ -261,7 +286,16 @@ def _map_failure(record: Recorded, task_path: str) -> MapFailedError:
     )
 
 
+@overload
 async def amap_task(
-    task: Task[[T], R], items: Iterable[T | BoundCall], **limits: Any
-) -> MapResult[R]:
-    return await sync_to_async(map_task, thread_sensitive=True)(task, items, **limits)
+    task: Task[..., R], items: Iterable[BoundCall], **limits: int | None
+) -> MapResult[R]: ...
+@overload
+async def amap_task(
+    task: Task[[T], R], items: Iterable[T | BoundCall], **limits: int | None
+) -> MapResult[R]: ...
+async def amap_task(task: Task[..., R], items: Iterable[Any], **limits: Any) -> MapResult[R]:
+    result: MapResult[R] = await sync_to_async(map_task, thread_sensitive=True)(
+        task, items, **limits
+    )
+    return result

@@ -51,7 +51,7 @@
         ├── NestedStepError           an atomic or at-most-once step inside another step
         ├── DuplicateStepNameError    two functions under one step name in one job
         ├── ConcurrentStepsError      two durable calls at once in one scope
-        └── AsyncStepError            a synchronous step called on an event loop
+        └── AsyncStepError            a synchronous call on an event loop
 
     Suspension(BaseException)         unwinds the task's function; catch it and the job fails
 
@@ -384,10 +384,7 @@ class ConcurrentStepsError(StepError):
 
 
 class AsyncStepError(StepError):
-    message = (
-        'Step "{step}" is synchronous and was called on an event loop. '
-        "Use: await {step}.acall(...)."
-    )
+    message = "{call} is synchronous and was called on an event loop. Use: await {cure}."
 
 
 class Suspension(BaseException):

@@ -80,7 +80,8 @@ class Step(Generic[P, R]):
         if run is None:
             return cast("R", self._call_plain(args, kwargs))
         if on_event_loop():
-            raise AsyncStepError(step=self.rule.name)
+            name = self.rule.name
+            raise AsyncStepError(step=name, call=f'Step "{name}"', cure=f"{name}.acall(...)")
         return cast("R", self._call_sync(run, args, kwargs))
 
     async def acall(self, *args: P.args, **kwargs: P.kwargs) -> Any:

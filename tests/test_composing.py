@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.test import TestCase
 
 from django_durable import (
@@ -163,6 +164,15 @@ class GatherTests(TestCase):
         assert job.return_value == ["a", "b", "c"]
         assert sorted(checkpoints_of(job)) == ["gather/0/anote", "gather/1/anote", "gather/2/note"]
 
+    def test_on_an_event_loop_it_says_what_to_write(self) -> None:
+        @task(path="tests.gathers")
+        async def gathers() -> Any:
+            return gather(lambda: note("a"))
+
+        assert error_of(ended_job(gathers))["message"] == (
+            "gather() is synchronous and was called on an event loop. Use: await agather(...)."
+        )
+
     def test_a_new_step_in_a_branch_while_more_is_recorded_blocks(self) -> None:
         from tests.builders import redeployed
 
@@ -196,6 +206,23 @@ class FirstTests(TestCase):
         assert checkpoints_of(job)["first"].value == "0"
         assert resumed_job(job, ahead=3 * HOUR).return_value == 0
 
+    def test_on_an_event_loop_it_says_what_to_write(self) -> None:
+        @task(path="tests.first")
+        async def races() -> Any:
+            first(lambda: note("a"))
+
+        assert "await sync_to_async(first" in error_of(ended_job(races))["message"]
+
+    def test_on_an_event_loop_in_the_jobs_own_thread(self) -> None:
+        @task(path="tests.first")
+        async def races() -> Any:
+            won = await sync_to_async(first, thread_sensitive=True)(
+                lambda: wait_for_event("paid"), lambda: note("b")
+            )
+            return [won.index, won.value]
+
+        assert ended_job(races).return_value == [1, "b"]
+
     def test_what_the_first_raises_is_raised(self) -> None:
         @task(path="tests.first")
         def races() -> Any:
@@ -222,6 +249,14 @@ class MapTests(TestCase):
         run_jobs()
         job.refresh()
         assert job.return_value == [0, 2, 4, 6, 8]
+
+    def test_however_many_items_there_are_the_parent_is_woken_once(self) -> None:
+        @task(path="tests.maps")
+        def maps() -> int:
+            return len(map_task(double, range(-20, 40), max_concurrency=7, max_failures=60))
+
+        job = ended_job(maps)
+        assert (job.return_value, job.lease_token) == (40, 2)
 
     def test_too_many_failures(self) -> None:
         @task(path="tests.maps")

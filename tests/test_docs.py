@@ -55,6 +55,7 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         monkeypatch.setitem(sys.modules, name, module)
         setattr(modules["shop"], name.rpartition(".")[2], module)
     monkeypatch.setattr(bank, "fails_with", [])
+    monkeypatch.setattr(post, "arrivals", {})
     return vars(modules["shop.tasks"])
 
 
@@ -109,11 +110,16 @@ class ExampleTests:
 
         shop["place_order"](RequestFactory().post("/", {"card": "card_good"}), product)
         (job,) = run_jobs()
+        assert (job.state, job.wait_kind) == ("WAITING", "event")
+        shop["parcel_arrived"](RequestFactory().post("/"), models.Order.objects.get().pk)
+        run_jobs()
 
+        job.refresh()
         assert job.state == "SUCCESSFUL"
         product.refresh_from_db()
         assert product.stock == 2
         assert models.Charge.objects.count() == 1
+        assert models.Mail.objects.count() == 1
 
     @pytest.mark.parametrize("page", pages(), ids=show)
     @pytest.mark.django_db

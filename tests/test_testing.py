@@ -7,7 +7,7 @@ import pytest
 from django.db import transaction
 from django.test import TestCase, TransactionTestCase
 
-from django_durable import current_job, enqueue, step, task
+from django_durable import current_job, enqueue, gather, step, task
 from django_durable.models import Job, Worker
 from django_durable.testing import assert_enqueued, crash_after, run_jobs
 from tests.builders import HOUR, ended_job, policy, resumed_job
@@ -143,6 +143,20 @@ class CrashAfterTests:
 
         assert Charge.objects.count() == (2 if name == "count#2" else 1)
         assert resumed_job(job).state == "SUCCESSFUL"
+
+    @pytest.mark.parametrize("name", ["gather/1/charge", "charge"])
+    def test_a_step_of_a_branch_has_its_name_too(self, name: str) -> None:
+        charge = step(name="charge")(lambda ref: Charge.objects.create(order_ref=ref).pk)
+        job = task(path="charging")(
+            lambda: gather(lambda: charge("a"), lambda: charge("b"))
+        ).enqueue()
+
+        with crash_after(name):
+            run_jobs()
+
+        assert Charge.objects.count() == (2 if name == "gather/1/charge" else 1)
+        assert resumed_job(job).state == "SUCCESSFUL"
+        assert Charge.objects.count() == 2
 
     def test_a_step_that_is_never_saved_is_an_error_of_the_test(self) -> None:
         fulfil.enqueue("o1")

@@ -4,16 +4,22 @@ from datetime import timedelta
 from typing import assert_type
 
 from django_durable import (
+    ReceivedEvent,
     aenqueue,
+    amap_task,
     cancel_job,
     enqueue,
     enqueue_many,
+    map_task,
     once,
     retry_job,
     run_step,
     step,
     task,
+    wait_for_event,
+    wait_until,
 )
+from django_durable.composing import MapResult
 from django_durable.models import Job
 from django_durable.tasks import TaskContext
 
@@ -143,3 +149,32 @@ async def wrong_awaits() -> None:
 
 task(queue="mail")  # type: ignore[call-overload]  # no such option
 step(atomic="yes")  # type: ignore[call-overload]  # not a bool
+
+
+@task
+def single(n: int) -> str:
+    return ""
+
+
+@task
+def double(n: int, name: str) -> str:
+    return ""
+
+
+async def composing() -> None:
+    assert_type(single.start(1).result(), str)
+    single.start("a")  # refused
+    assert_type(map_task(single, [1, 2]), MapResult[str])
+    assert_type(await amap_task(single, [1, 2]), MapResult[str])
+    assert_type(map_task(double, [double.bind(1, "a")]), MapResult[str])
+    assert_type(await amap_task(double, [double.bind(1, "a")], max_failures=1), MapResult[str])
+    map_task(single, ["a"])  # refused
+    map_task(double, [1])  # refused
+    map_task(single, [1], max_failures="a")  # refused
+    map_task(double, [double.bind(1)])  # refused
+
+
+def waiting() -> None:
+    assert_type(wait_for_event("paid"), ReceivedEvent | None)
+    assert_type(wait_until(lambda: 5, every=timedelta(hours=1)), int | None)
+    wait_until(lambda: 5, every=3)  # refused

@@ -19,7 +19,14 @@ from typing import Any
 from django.db import connections
 
 from django_durable.engine.replay import Scope
-from django_durable.engine.run import Ending, Run, Stop, enter_scope, leave_scope
+from django_durable.engine.run import (
+    Ending,
+    Run,
+    Stop,
+    enter_scope,
+    leave_scope,
+    release_connections,
+)
 from django_durable.exceptions import Suspension, SuspensionSwallowedError
 
 MOST_THREADS = 32
@@ -125,7 +132,12 @@ def _record(winner: Branch, branches: Sequence[Branch], record: Callable[[int], 
 
 
 def _start_threads(branches: Sequence[Branch], ended: SimpleQueue[Branch]) -> None:
-    """Let a few daemon threads, each a copy of this context, take branches in their order."""
+    """Let a few daemon threads, each a copy of this context, take branches in their order.
+
+    They share the worker's pool with this thread, which only waits for them: it gives its own
+    connection back, or jobs that had queried would hold what their branches need.
+    """
+    release_connections()
     todo: SimpleQueue[Branch | None] = SimpleQueue()
     for branch in branches:
         todo.put(branch)

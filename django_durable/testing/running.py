@@ -105,13 +105,17 @@ class CrashPoint:
 
     def watch(self, run: Run) -> Callable[[str], None]:
         def after_save(identity: str) -> None:
-            names = (identity, base_name(identity.partition("#")[0]))
-            if self._step_name in names:
+            if self._step_name in _names_of(identity):
                 self.happened = True
                 self.crashes += 1
                 run.stop(Ending(stop=Stop.LEASE_LOST))
 
         return after_save
+
+
+def _names_of(identity: str) -> tuple[str, str]:
+    """What a checkpoint can be called: by its identity, or the name of the step in any branch."""
+    return identity, base_name(identity.rpartition("/")[2].partition("#")[0])
 
 
 def _move_back(alias: str, ahead: timedelta) -> None:

@@ -20,6 +20,7 @@ class Order(models.Model):
     card = models.CharField(max_length=30, default="card_good")
     email = models.EmailField(default="ann@example.com")
     state = models.CharField(max_length=20, default="placed")
+    job_id = models.UUIDField(null=True)
 
     def get_absolute_url(self) -> str:
         return f"/orders/{self.pk}/"

@@ -199,3 +199,17 @@ def test_a_garbage_token_of_another_claim_changes_nothing(workers: Workers, gate
     assert job.state == "RUNNING"
     assert list(Charge.objects.values_list("order_ref", flat=True)) == ["a:first", "a:second"]
     assert Checkpoint.objects.filter(job_id=job.pk).count() == 1
+
+
+def test_branches_get_connections_though_the_jobs_had_queried_before(
+    workers: Workers, gates: Gates
+) -> None:
+    jobs = [enqueue(stories.branches_query, ref) for ref in ("a", "b")]
+    workers.start("--slots", "2")
+    eventually(lambda: gates.count("queried") == 2, "both jobs hold a connection")
+
+    gates.open("queried")
+
+    for job in jobs:
+        job_is(job, "SUCCESSFUL")
+    assert Charge.objects.count() == 6

@@ -15,6 +15,7 @@ from django_durable import (
     current_step,
     current_user,
     enqueue,
+    gather,
     set_progress,
     set_value,
     step,
@@ -222,3 +223,16 @@ def tells_context() -> list[str | None]:
     user = current_user()
     pass_gate("context")
     return [get_language(), get_current_timezone_name(), user and user.get_username()]
+
+
+@step(atomic=True)
+def charge_together(ref: str) -> int:
+    return charged(ref)
+
+
+@task(path="stories.branches_query")
+def branches_query(ref: str) -> list[int]:
+    """Its own code has queried when its branches, in threads of their own, do."""
+    Charge.objects.count()
+    pass_gate("queried")
+    return gather(*[lambda n=n: charge_together(f"{ref}:{n}") for n in range(3)])
