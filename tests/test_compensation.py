@@ -326,7 +326,7 @@ class OrderTests:
             job = crashed_job(failing(partial(speaks, "a"), partial(charge, "b")), after="speaks")
             resumed_job(job)
 
-        assert undone() == ["undo b: charge b", "undo speaking en-us"]
+        assert undone() == ["undo b: charge b", "undo speaking de"]
 
     def test_an_atomic_compensation_that_fails_leaves_nothing(self) -> None:
         refusals["crosses_out_and_fails"] = [ValueError("after its writes")]

@@ -269,6 +269,24 @@ class MapTests(TestCase):
 
         assert ended_job(maps).return_value == "2 of 4: -1 is negative"
 
+    def test_what_it_cancels_itself_is_no_failure(self) -> None:
+        @task(path="tests.item")
+        def item(n: int) -> int:
+            if n == 2:
+                raise ValueError("two is bad")
+            sleep(HOUR)
+            return n
+
+        @task(path="tests.maps")
+        def maps() -> Any:
+            map_task(item, range(3))
+
+        job = ended_job(maps)
+        assert "1 of 3 items of tests.item failed" in error_of(job)["message"]
+        assert "item 2: ValueError: two is bad" in error_of(job)["message"]
+        rest = Job.objects.filter(parent_id=job.pk).exclude(state="FAILED")
+        assert {child.state for child in rest} == {"CANCELLED"}
+
     def test_tolerated_failures(self) -> None:
         @task(path="tests.maps")
         def maps() -> list[Any]:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from django.db import connections, transaction
 
@@ -18,6 +19,7 @@ from django_durable.conf import get_settings
 from django_durable.engine import instances, intake, outcomes, waiting
 from django_durable.engine.atomic import LeaseLost, save_in_transaction
 from django_durable.engine.claims import hold_lease
+from django_durable.engine.families import lock_jobs
 from django_durable.engine.intake import Request
 from django_durable.engine.replay import FAILED, STARTED, SUCCESSFUL, Recorded
 from django_durable.engine.rows import jobs as job_rows
@@ -29,9 +31,6 @@ from django_durable.exceptions import InvalidOptionError, PayloadTooLargeError
 
 if TYPE_CHECKING:
     from django_durable.models import Job
-
-CHUNK = 500
-
 
 # --- one child
 
@@ -127,11 +126,15 @@ def describe_end(child: Job) -> dict[str, Any]:
 
 
 def _record(
-    point: Point, find_end: Callable[[Any], tuple[str, str | None] | None]
+    point: Point,
+    find_end: Callable[[Any], tuple[str, str | None] | None],
+    *,
+    lock: Callable[[Any], None] = lambda connection: None,
 ) -> Recorded | None:
     """Save an end that is read under the parent's lock: a retry of the child would lock it too."""
 
     def write(connection: Any) -> Recorded | None:
+        lock(connection)
         if not hold_lease(connection, point.run.job.id, point.run.job.lease_token):
             raise LeaseLost
         end = find_end(connection)
@@ -239,25 +242,25 @@ def _insert_all(run: Run, children: Sequence[Any]) -> None:
 
 
 def _look_at_map(point: Point, rule: MapRule) -> Recorded | None:
+    """Record the end of a map, and cancel what it does not need any more, in one commit."""
     run = point.run
     if rule.total and not run.repeat(lambda: has_come(connections[run.alias], [point.wait])):
         release_connections()
         return None
-    _cancel_rest(run, point.identity)
-    return _record(point, lambda connection: _end_of_map(connection, point, rule))
+    rest: list[UUID] = []
 
+    def lock(connection: Any) -> None:
+        live = job_rows(run.alias).live().filter(parent_id=run.job.id, awaited_as=point.identity)
+        rest[:] = live.order_by("pk").values_list("pk", flat=True)
+        lock_jobs(connection, [run.job.id, *rest])
 
-def _cancel_rest(run: Run, identity: str) -> None:
-    """Whatever the map does not need any more is cancelled, before its end is recorded.
+    def end(connection: Any) -> tuple[str, str] | None:
+        found = _end_of_map(connection, point, rule)
+        if found is not None and rest:
+            outcomes.cancel_jobs(run.alias, rest)
+        return found
 
-    The last ones first: they are held back, and must not take the places of the others.
-    """
-    live = job_rows(run.alias).live().filter(parent_id=run.job.id, awaited_as=identity)
-    ids = run.repeat(lambda: list(live.order_by("-pk").values_list("pk", flat=True)))
-    for start_at in range(0, len(ids), CHUNK):
-        chunk = ids[start_at : start_at + CHUNK]
-        run.repeat(lambda chunk=chunk: outcomes.cancel_jobs(run.alias, chunk))  # type: ignore[misc]  # bound now
-    release_connections()
+    return _record(point, end, lock=lock)
 
 
 def _end_of_map(connection: Any, point: Point, rule: MapRule) -> tuple[str, str] | None:
@@ -272,8 +275,6 @@ def _end_of_map(connection: Any, point: Point, rule: MapRule) -> tuple[str, str]
             good[index] = child.encoded_return_value
         elif child.state in FINISHED:
             bad[index] = describe_end(child)
-    if rule.min_successes is not None and len(good) >= rule.min_successes:
-        bad = {index: end for index, end in bad.items() if end["state"] != "cancelled"}
     if rule.is_kept(len(good), len(bad)):
         return SUCCESSFUL, _encode_map(good, bad, rule, point.identity)
     index = min(bad, default=0)
