@@ -50,6 +50,6 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DURABLE: dict[str, object] = {}
 
 DURABLE["TASK_MODULES"] = [
-    "tasks", "durable_stories",
+    "tasks", "durable_stories", "family_stories",
     "killed_chances", "killed_families", "killed_tasks", "killed_waits",
 ]  # fmt: skip
