@@ -552,4 +552,5 @@ class DescriptionTests:
         assert describe(None) == ""
         assert describe('{"timezone":3600}') == "UTC+01:00"
         assert describe("[1]") == "[1]"
+        assert len(describe(json.dumps({"tenant": "x" * 500}))) == len("tenant ") + 100
         assert describe('{"user":{"$model":["auth.user","?"]}}').endswith("'?'] (gone)")

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("django_durable")
 _BUILT_IN = frozenset({LANGUAGE, TIMEZONE, USER})
 
+LONGEST_SHOWN = 100  # characters of a provider's value in a line for people
+
 Reference = dict[str, Any]
 """A user as stored: ``{"$model": ["auth.user", 3]}``."""
 _asker: ContextVar[Callable[[], Reference | None] | None] = ContextVar(
@@ -276,8 +278,12 @@ def describe(text: str | None, *, by: str = "enqueued by {}") -> str:
         parts.append(stored[LANGUAGE])
     if TIMEZONE in stored:
         parts.append(str(_zone_of(stored[TIMEZONE])))
-    more = {k: codec.dump(v) for k, v in stored.items() if k not in _BUILT_IN}
+    more = {k: _shortened(codec.dump(v)) for k, v in stored.items() if k not in _BUILT_IN}
     return ", ".join([*parts, *(f"{name} {value}" for name, value in more.items())])
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 1]}…"
 
 
 def _name_of_user(reference: Reference) -> str:
