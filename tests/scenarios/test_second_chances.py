@@ -8,7 +8,7 @@ from tests.testapp import killed_chances as tasks
 def test_retry_and_fork_go_on_from_the_failed_step_wherever_a_worker_is_killed(
     killing: Killing,
 ) -> None:
-    peaceful, *_ = killing.kill_everywhere(story_of(tasks.second_chances), least=40)
+    peaceful, *_ = killing.kill_everywhere(story_of(tasks.second_chances), least=30)
 
     assert peaceful.end is not None
     facts = peaceful.end.facts
@@ -23,7 +23,7 @@ def test_retry_and_fork_go_on_from_the_failed_step_wherever_a_worker_is_killed(
 def test_a_job_starts_over_once_for_each_life_wherever_its_worker_is_killed(
     killing: Killing,
 ) -> None:
-    peaceful, *_ = killing.kill_everywhere(story_of(tasks.lives), least=30)
+    peaceful, *_ = killing.kill_everywhere(story_of(tasks.lives), least=20)
 
     assert peaceful.end is not None
     written = {name: n for name, n in peaceful.end.facts.items() if name.startswith("rows of")}
