@@ -12,6 +12,8 @@ WSGI_APPLICATION = "example_project.wsgi.application"
 STATIC_URL = "static/"
 USE_TZ = True
 TIME_ZONE = "UTC"
+LOGIN_URL = "admin:login"
+BANK_WEBHOOK_SECRET = env.str("BANK_WEBHOOK_SECRET", default="nor does the bank")
 
 DATABASES = {"default": env.db_url("DATABASE_URL")}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -23,8 +25,8 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "example_project.shop",  # before django_durable, whose pages get the shop's frame
     "django_durable",
-    "example_project.shop",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

@@ -47,6 +47,8 @@ TEMPLATES = [
 ]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
+BANK_WEBHOOK_SECRET = "only the bank and the shop"
+
 DURABLE: dict[str, object] = {}
 
 DURABLE["TASK_MODULES"] = [

@@ -11,6 +11,7 @@ from django_durable import (
     first,
     gather,
     map_task,
+    retry_job,
     send_event,
     sleep,
     step,
@@ -189,6 +190,50 @@ class GatherTests(TestCase):
         job = ended_job(redeployed("tests.grown", before))
         redeployed("tests.grown", after)
         assert resumed_job(job, ahead=HOUR).wait_kind == "blocked"
+
+
+class RetriedBranchTests(TestCase):
+    def test_a_branch_that_ended_the_attempt_runs_its_step_again(self) -> None:
+        refusals = [True]
+
+        @step
+        def refuses() -> str:
+            if refusals.pop():
+                raise ValueError("not yet")
+            return "done"
+
+        @task(path="tests.gathers")
+        def gathers() -> Any:
+            return gather(refuses, lambda: note("b"))
+
+        job = ended_job(gathers)
+        refusals.append(False)
+        retry_job(job)
+        assert resumed_job(job).return_value == ["done", "b"]
+        assert calls == ["b"]
+
+    def test_a_branch_whose_failure_was_caught_replays_it(self) -> None:
+        refusals, fails = [True], [True]
+
+        @step
+        def refuses() -> str:
+            if refusals.pop():
+                raise ValueError("not yet")
+            return "done"
+
+        @task(path="tests.gathers")
+        def gathers() -> Any:
+            (error,) = gather(refuses, return_exceptions=True)
+            note("went on")
+            if fails.pop():
+                raise ValueError("the end")
+            return str(error)
+
+        job = ended_job(gathers)
+        fails.append(False)
+        retry_job(job)
+        assert "not yet" in resumed_job(job).return_value
+        assert calls == ["went on"]
 
 
 class FirstTests(TestCase):

@@ -52,7 +52,6 @@ from django_durable.engine.run import (
     set_run,
 )
 from django_durable.exceptions import (
-    DeadlineExceededError,
     EnqueueError,
     JobError,
     MissingInstanceError,
@@ -109,15 +108,8 @@ def judge(run: Run) -> BaseException | None:
     if job.lost_count >= get_settings().MAX_LOST:
         return PoisonJobError(job_id=job.id, task_path=job.task_path, lost_count=job.lost_count)
     if run.is_overdue and not run.cancel_requested:
-        return deadline_error(run)
+        return run.deadline_error
     return None
-
-
-def deadline_error(run: Run) -> DeadlineExceededError:
-    job = run.job
-    return DeadlineExceededError(
-        job_id=job.id, task_path=job.task_path, deadline_at=job.deadline_at
-    )
 
 
 def in_context(run: Run, function: Callable[[], T]) -> T:
@@ -235,9 +227,6 @@ def decide(run: Run, error: BaseException | None) -> tuple[Outcome | Ending, Bas
     """What an error, or a request to stop, makes of the run; with the error to tell."""
     ending = run.find_ending()
     if ending is not None:
-        if ending.stop is Stop.DEADLINE:
-            late = deadline_error(run)
-            return decide_failure(run, late), late
         if ending.error is not None:
             return decide_failure(run, ending.error), ending.error
         if ending.stop in FINAL_STOPS or has_suspension(error):

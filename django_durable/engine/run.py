@@ -41,6 +41,7 @@ from django_durable.engine.replay import (
 from django_durable.engine.sql import Connection
 from django_durable.engine.waits import Wait
 from django_durable.exceptions import (
+    DeadlineExceededError,
     HistoryTooLongError,
     StepInTransactionError,
     StepOutsideJobError,
@@ -72,7 +73,6 @@ class Stop(Enum):
     BLOCKED = "the code and the checkpoints differ"
     WAIT = "the job waits"
     OUTRUN = "another branch was first"
-    DEADLINE = "its deadline has passed"
     GIVEN_UP = "a step took too long and its thread was given up"
     CONTINUED = "the job starts over"
     FAILED = "the job fails, whatever the task does about it"
@@ -182,6 +182,12 @@ class Run:
         deadline_at, ends_as = self.job.deadline_at, self.job.ends_as
         return deadline_at is not None and ends_as is None and self.now() >= deadline_at
 
+    @property
+    def deadline_error(self) -> DeadlineExceededError:
+        job = self.job
+        fields = {"job_id": job.id, "task_path": job.task_path, "deadline_at": job.deadline_at}
+        return DeadlineExceededError(**fields)
+
     def check(self) -> None:
         """Raise Suspension if this run, or this branch of it, must not go on."""
         ending = self.find_ending()
@@ -190,7 +196,7 @@ class Run:
         if self.cancel_requested and self.job.ends_as is None:
             self.stop(Ending(stop=Stop.CANCELLED))
         if self.is_overdue:
-            self.stop(Ending(stop=Stop.DEADLINE))
+            self.stop(Ending(stop=Stop.FAILED, error=self.deadline_error))
 
     def suspend(self, *waits: Wait, again: timedelta | None = None) -> NoReturn:
         """Let this branch wait. What is waited for is written when the function has unwound."""

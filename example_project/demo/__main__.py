@@ -13,18 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from django_durable.contrib.embedded import EmbeddedServerError
-from example_project.demo.customers import Browser
 from example_project.demo.database import Database, open_database
 from example_project.demo.display import Display
 from example_project.demo.errors import DemoError
 from example_project.demo.evidence import Session, Snapshot
 from example_project.demo.interruptions import Interruptions
+from example_project.demo.pages import Browser
 from example_project.demo.processes import Crew, find_port
 from example_project.demo.proof import failures, prove
+from example_project.demo.staff import Person
 from example_project.demo.story import Plan, Story
 from example_project.demo.watch import LOOK_INTERVAL_SECONDS, Watch
 
-USERNAME = PASSWORD = "admin"
+PASSWORD = "tea"
+ADMIN = Person(username="admin", password=PASSWORD)
+MANAGER = Person(username="manager", password=PASSWORD)
 FEWEST_ORDERS = 100
 FAVOURITE_PORT = 8000
 """Where ``serve`` opens the shop, if nobody else is there."""
@@ -44,7 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "serve":
             return serve(options.port, interruptions)
-        plan = Plan(orders=options.orders, double_clicks=options.orders // 10)
+        plan = Plan(
+            manager=MANAGER,
+            clerk=ADMIN,
+            orders=options.orders,
+            double_clicks=options.orders // 10,
+        )
         return tell_and_prove(plan, interruptions)
     except (DemoError, EmbeddedServerError) as error:
         print(f"\n{error}", file=sys.stderr)
@@ -63,7 +71,7 @@ def tell_and_prove(plan: Plan, interruptions: Interruptions) -> int:
             listed = "\n".join(f"  {finding}" for finding in failed)
             raise DemoError(f"It does not hold:\n{listed}")
     print(f"It holds, and took {display.elapsed:.0f} s. The orders and their jobs are still there:")
-    print(f"make serve  shows them in the shop and in the admin ({USERNAME} / {PASSWORD}).")
+    print("make serve  shows them in the shop, its office and the admin.")
     return 0
 
 
@@ -75,7 +83,10 @@ def serve(port: int, interruptions: Interruptions) -> int:
         demo.watch.wait_for("the worker to register", lambda now: now.boot_of(worker.pid))
         print(
             f"\nThe shop:     http://127.0.0.1:{port}/"
-            f"\nThe admin:    http://127.0.0.1:{port}/admin/  ({USERNAME} / {PASSWORD})"
+            f"\nThe office:   http://127.0.0.1:{port}/office/  ({ADMIN.username} / {PASSWORD})"
+            f"\nThe admin:    http://127.0.0.1:{port}/admin/  (the same)"
+            f"\nApprovals:    http://127.0.0.1:{port}/durable/approvals/"
+            f"  ({MANAGER.username} / {PASSWORD})"
             f"\nThe database: DATABASE_URL='{demo.database.url}'"
             f"\nThe logs:     {demo.crew.logs}"
             f"\n\nA worker is running, process {worker.pid}. Ctrl-C stops all.",
@@ -111,7 +122,7 @@ def open_demo(display: Display, interruptions: Interruptions, *, anew: bool) -> 
             database.create()
         with Crew(database_url=database.url, logs=logs, interruptions=interruptions) as crew:
             crew.run("migrate", "--verbosity=0")
-            crew.run("open_shop", f"--username={USERNAME}", f"--password={PASSWORD}")
+            crew.run("open_shop", f"--password={PASSWORD}")
             with database.connect() as session:
                 watch = Watch(session=session, on_look=lambda _: crew.check())
                 yield Demo(database=database, session=session, crew=crew, watch=watch)

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-import http.client
 import random
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from html.parser import HTMLParser
-from http.cookies import SimpleCookie
-from urllib.parse import urlencode
+from dataclasses import dataclass
+from enum import Enum
 
-from example_project.demo.errors import DemoError
+from example_project.demo.pages import Browser, Page
 
 BROWSERS = 8
-TIMEOUT_SECONDS = 30
-FORM = "application/x-www-form-urlencoded"
+CUSTOMERS = 40
+WITHOUT_MAIL = 2
+"""Customers at whose address no mail arrives."""
+
+
+USUAL = {"card": "card_good", "address": "12 Orchard Lane", "discount_wish": ""}
+
+
+class Way(Enum):
+    """How somebody orders: the field that they fill in otherwise than most, and with what."""
+
+    CARD = "card", "card_good"
+    BANK = "card", ""
+    DISCOUNT = "discount_wish", "I drink it every day."
+    NOWHERE = "address", "1 Nowhere Road"
+
+    @property
+    def fields(self) -> dict[str, str]:
+        name, value = self.value
+        return USUAL | {name: value}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +41,13 @@ class Purchase:
     page: str
     quantity: int
     clicks: int
+    way: Way = Way.CARD
+
+    @property
+    def email(self) -> str:
+        customer = self.number % CUSTOMERS
+        ending = "invalid" if customer < WITHOUT_MAIL else "com"
+        return f"customer{customer}@example.{ending}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +57,14 @@ class Receipt:
     pages: tuple[str, ...]
 
 
-def plan_purchases(pages: Sequence[str], *, orders: int, double_clicks: int) -> list[Purchase]:
-    """Orders spread over the products; the double clicks are spread over the orders."""
+def plan_purchases(
+    pages: Sequence[str], *, orders: int, double_clicks: int, ways: dict[Way, int]
+) -> list[Purchase]:
+    """Orders spread over the products; the double clicks are spread over the orders.
+
+    ``ways`` says how many order in a special way; these come first.
+    """
+    special = [way for way, count in ways.items() for _ in range(count)]
     twice = set(random.sample(range(orders), double_clicks))
     return [
         Purchase(
@@ -44,77 +72,18 @@ def plan_purchases(pages: Sequence[str], *, orders: int, double_clicks: int) -> 
             page=pages[number % len(pages)],
             quantity=random.randint(1, 3),
             clicks=2 if number in twice else 1,
+            way=special[number] if number < len(special) else Way.CARD,
         )
         for number in range(orders)
     ]
 
 
-class Form(HTMLParser):
-    """The form of a page: where it is sent, and its hidden fields."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.action = ""
-        self.hidden: dict[str, str] = {}
-        self.links: list[str] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = {name: value or "" for name, value in attrs}
-        if tag == "form":
-            self.action = given["action"]
-        elif tag == "a":
-            self.links.append(given["href"])
-        elif tag == "input" and given.get("type") == "hidden":
-            self.hidden[given["name"]] = given["value"]
-
-
-@dataclass(slots=True, kw_only=True)
-class Browser:
-    """One customer's browser: it keeps the cookies it is given."""
-
-    port: int
-    cookies: SimpleCookie = field(default_factory=SimpleCookie)
-
-    def get(self, path: str) -> str:
-        status, _, body = self._ask("GET", path)
-        if status != http.client.OK:
-            raise DemoError(f"The shop answered GET {path} with {status}:\n{body[:500]}")
-        return body
-
-    def post(self, path: str, fields: dict[str, str]) -> str:
-        """Send a form; where the answer leads."""
-        status, location, body = self._ask("POST", path, urlencode(fields))
-        if status != http.client.FOUND:
-            raise DemoError(f"The shop answered POST {path} with {status}:\n{body[:500]}")
-        return location
-
-    def _ask(self, method: str, path: str, body: str | None = None) -> tuple[int, str, str]:
-        headers = {"Content-Type": FORM} if body else {}
-        if self.cookies:
-            cookies = (f"{name}={morsel.value}" for name, morsel in self.cookies.items())
-            headers["Cookie"] = "; ".join(cookies)
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_SECONDS)
-        try:
-            connection.request(method, path, body, headers)
-            answer = connection.getresponse()
-            text = answer.read().decode()
-        finally:
-            connection.close()
-        for header in answer.headers.get_all("Set-Cookie", []):
-            self.cookies.load(header)
-        return answer.status, answer.headers.get("Location", ""), text
-
-
 def buy(port: int, purchase: Purchase) -> Receipt:
     """Open the product's page and send its form, the clicks at the same time."""
     browser = Browser(port=port)
-    form = Form(browser.get(purchase.page))
-    fields = form.hidden | {
-        "quantity": str(purchase.quantity),
-        "email": f"customer{purchase.number}@example.com",
-        "card": "card_good",
-    }
+    form = Page(browser.get(purchase.page)).form("/order/")
+    typed = {"quantity": str(purchase.quantity), "email": purchase.email}
+    fields = form.hidden | typed | purchase.way.fields
     with ThreadPoolExecutor(purchase.clicks) as fingers:
         pages = fingers.map(lambda _: browser.post(form.action, fields), range(purchase.clicks))
         return Receipt(pages=tuple(pages))
@@ -122,8 +91,17 @@ def buy(port: int, purchase: Purchase) -> Receipt:
 
 def find_products(port: int) -> list[str]:
     """The products' pages, as the shop's first page links to them."""
-    links = Form(Browser(port=port).get("/")).links
+    links = Page(Browser(port=port).get("/")).links
     return sorted({link for link in links if link.startswith("/products/")})
+
+
+def pay_at_bank(port: int, pages: Sequence[str]) -> int:
+    """Open the orders' pages, and pay each at the bank; how many."""
+    for page in pages:
+        browser = Browser(port=port)
+        form = Page(browser.get(page)).form("/pay/")
+        browser.post(form.action, form.hidden)
+    return len(pages)
 
 
 class Crowd:

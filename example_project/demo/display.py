@@ -19,7 +19,14 @@ from example_project.demo.processes import Child
 from example_project.demo.proof import Finding
 
 PLAIN_INTERVAL_SECONDS = 2.0
-STATES = {"PLACED": "received", "PACKING": "being packed", "SHIPPED": "on their way"}
+STATES = {
+    "PLACED": "received",
+    "ACCEPTED": "accepted",
+    "UNPAID": "unpaid",
+    "PACKING": "being packed",
+    "SHIPPED": "on their way",
+    "RETURNED": "undone",
+}
 
 
 class Display:
@@ -63,7 +70,8 @@ class Display:
         elif time.monotonic() - self._last_line >= PLAIN_INTERVAL_SECONDS:
             self._last_line = time.monotonic()
             running = sum(boot.running for boot in snapshot.boots)
-            self.say(f"       {self._counts(snapshot)}; {running} jobs are running")
+            waiting = snapshot.jobs.get("WAITING", 0)
+            self.say(f"       {self._counts(snapshot)}; {running} jobs run, {waiting} wait")
 
     def _show_view(self, view: RenderableType) -> None:
         if self._live is None:
@@ -72,13 +80,13 @@ class Display:
         self._live.update(view)
 
     def _counts(self, snapshot: Snapshot) -> str:
-        counts = (f"{snapshot.orders.get(state, 0)} {word}" for state, word in STATES.items())
-        return ", ".join(counts)
+        found = ((snapshot.orders.get(state, 0), word) for state, word in STATES.items())
+        return ", ".join(f"{count} {word}" for count, word in found if count) or "no orders"
 
     def _view(self, snapshot: Snapshot, children: Sequence[Child]) -> RenderableType:
-        shipped = snapshot.orders.get("SHIPPED", 0)
+        done = snapshot.orders.get("SHIPPED", 0) + snapshot.orders.get("RETURNED", 0)
         grid = Table.grid(padding=(0, 2))
-        grid.add_row("Orders", ProgressBar(self._total, shipped, width=44))
+        grid.add_row("Orders", ProgressBar(self._total, done, width=44))
         grid.add_row("", f"{self._counts(snapshot)}, of {self._total}")
         for child in children:
             grid.add_row(child.name.capitalize(), describe(child, snapshot))

@@ -1,4 +1,4 @@
-"""What the database says: while the demo runs, and when it is over. Queries only."""
+"""What the database says while the demo runs. Queries only."""
 
 from __future__ import annotations
 
@@ -84,6 +84,57 @@ def count_unsaved_charges(session: Session, worker_id: int) -> int:
     return _number(session, UNSAVED_CHARGES, worker_id)
 
 
+# And the same on the way back: the bank has returned the money, and the job does not know it yet.
+UNSAVED_REFUNDS = """
+    select job.worker_id
+    from durable_job as job
+    join shop_order on shop_order.id::text = job.subject_key
+    join shop_charge as charge
+        on charge.reference = 'LC-' || lpad(shop_order.id::text, 5, '0')
+    join shop_refund as refund on refund.charge_id = charge.id
+    where job.state = 'RUNNING' and job.subject_type = 'shop.order' and job.ends_as is not null
+        and exists (
+            select from durable_checkpoint as charged
+            where charged.job_id = job.id and charged.identity = 'charge_card'
+                and charged.state = 'SUCCESSFUL'
+        )
+    limit 1
+"""
+
+
+def find_unsaved_refund(session: Session) -> int | None:
+    """A worker that has undone a charge at the bank, and has not yet written that down."""
+    row = session.execute(UNSAVED_REFUNDS).fetchone()
+    if row is None:
+        return None
+    assert isinstance(row[0], int)
+    return row[0]
+
+
+def find_unpaid(session: Session) -> list[str]:
+    """The pages of the orders that wait for a payment on the bank's page."""
+    rows = session.execute("select key from shop_order where state = 'UNPAID'").fetchall()
+    return [f"/orders/{key}/" for (key,) in rows]
+
+
+OPEN_QUESTIONS = "select count(*) from durable_approval where closed_at is null"
+
+
+def count_open_questions(session: Session) -> int:
+    return _number(session, OPEN_QUESTIONS)
+
+
+IS_BATCH_OVER = """
+    select count(*) from durable_job
+    where queue_name = 'invoices' and parent_id is null and state = 'SUCCESSFUL'
+"""
+
+
+def is_batch_over(session: Session) -> bool:
+    """Whether the invoices are made."""
+    return _number(session, IS_BATCH_OVER) == 1
+
+
 def read_clock(session: Session) -> datetime:
     row = session.execute("select clock_timestamp()").fetchone()
     assert row is not None
@@ -146,85 +197,6 @@ def read_loss(session: Session, worker_id: int, struck_at: datetime) -> Loss:
     loss = cursor.fetchone()
     assert loss is not None  # the query has one row
     return loss
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Books:
-    """The shop's books and the bank's, when all is over."""
-
-    orders: int
-    orders_shipped: int
-    jobs: int
-    jobs_successful: int
-    claims: int
-    """How often a worker took up a job: once for each, and again for each that was taken back."""
-    attempts: int
-    charges: int
-    orders_charged_once: int
-    bank_calls: int
-    stock_movements: int
-    orders_moved_once: int
-    mails: int
-    orders_mailed_once: int
-    shipments: int
-    stock_opening: int
-    stock_sold: int
-    """The quantities of all orders."""
-    stock_left: int
-    wrong_shelves: int
-    """Products whose stock is not the sum of its movements."""
-
-
-BOOKS = """
-    with orders as (
-        select
-            id, quantity, state,
-            (select count(*) from shop_charge as charge
-                where charge.reference = 'LC-' || lpad(shop_order.id::text, 5, '0')
-                    and charge.amount = shop_order.total) as charges,
-            (select count(*) from shop_stockmovement as movement
-                where movement.order_id = shop_order.id) as movements,
-            (select sum(-movement.quantity) from shop_stockmovement as movement
-                where movement.order_id = shop_order.id) as moved,
-            (select count(*) from shop_mail as mail
-                where mail.order_id = shop_order.id) as mails
-        from shop_order
-    ),
-    shelves as (
-        select
-            stock, coalesce(sum(movement.quantity), 0) as moved,
-            coalesce(sum(movement.quantity) filter (where movement.quantity > 0), 0) as opening
-        from shop_product as product
-        left join shop_stockmovement as movement on movement.product_id = product.id
-        group by product.id
-    )
-    select
-        (select count(*) from orders) as orders,
-        (select count(*) from orders where state = 'SHIPPED') as orders_shipped,
-        (select count(*) from durable_job) as jobs,
-        (select count(*) from durable_job where state = 'SUCCESSFUL') as jobs_successful,
-        (select coalesce(sum(lease_token), 0) from durable_job)::int8 as claims,
-        (select coalesce(sum(attempt), 0) from durable_job) as attempts,
-        (select count(*) from shop_charge) as charges,
-        (select count(*) from orders where charges = 1) as orders_charged_once,
-        (select count(*) from shop_bankcall) as bank_calls,
-        (select count(*) from shop_stockmovement where order_id is not null) as stock_movements,
-        (select count(*) from orders where movements = 1 and moved = quantity)
-            as orders_moved_once,
-        (select count(*) from shop_mail) as mails,
-        (select count(*) from orders where mails = 1) as orders_mailed_once,
-        (select count(*) from shop_shipment) as shipments,
-        (select coalesce(sum(opening), 0) from shelves)::int8 as stock_opening,
-        (select coalesce(sum(quantity), 0) from orders) as stock_sold,
-        (select coalesce(sum(stock), 0) from shelves) as stock_left,
-        (select count(*) from shelves where stock <> moved) as wrong_shelves
-"""
-
-
-def read_books(session: Session) -> Books:
-    books = session.cursor(row_factory=class_row(Books)).execute(BOOKS).fetchone()
-    assert books is not None  # the query has one row
-    return books
 
 
 def _number(session: Session, query: LiteralString, *params: object) -> int:

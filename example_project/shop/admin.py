@@ -3,11 +3,14 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin
 
 from example_project.shop.models import (
+    BankNotice,
     Charge,
     DailyReport,
+    Invoice,
     Mail,
     Order,
     Product,
+    Refund,
     Shipment,
     StockMovement,
 )
@@ -26,7 +29,7 @@ class ProductAdmin(ModelAdmin):
 
 @admin.register(Order)
 class OrderAdmin(ModelAdmin):
-    list_display = ("number", "product", "quantity", "total", "state", "placed_at")
+    list_display = ("number", "product", "quantity", "total", "discount", "state", "placed_at")
     list_filter = ("state",)
     list_select_related = ("product",)
 
@@ -39,7 +42,7 @@ class StockMovementAdmin(ModelAdmin):
 
 @admin.register(Shipment)
 class ShipmentAdmin(ModelAdmin):
-    list_display = ("tracking", "order")
+    list_display = ("tracking", "order", "recalled_at")
     list_select_related = ("order",)
 
 
@@ -50,7 +53,23 @@ class MailAdmin(ModelAdmin):
 
 @admin.register(Charge)
 class ChargeAdmin(ModelAdmin):
-    list_display = ("number", "reference", "amount", "made_at", "refunded_at")
+    list_display = ("number", "reference", "amount", "made_at")
+
+
+@admin.register(Refund)
+class RefundAdmin(ModelAdmin):
+    list_display = ("charge", "idempotency_key", "made_at")
+    list_select_related = ("charge",)
+
+
+@admin.register(BankNotice)
+class BankNoticeAdmin(ModelAdmin):
+    list_display = ("event", "sent_at")
+
+
+@admin.register(Invoice)
+class InvoiceAdmin(ModelAdmin):
+    list_display = ("number", "email", "total", "made_at")
 
 
 @admin.register(DailyReport)

@@ -2,20 +2,31 @@
 
 It stands for a service elsewhere: it commits on its own, and neither a crash nor a rollback of its
 caller takes anything back. Each request is written down first, so that the number of calls can be
-compared with the number of charges.
+compared with what came of them.
+
+A card is charged when the shop asks for it. Or else the customer pays on the bank's own page, and
+the bank tells the shop by a webhook: signed, and sometimes twice.
 """
 
+import hashlib
+import hmac
+import json
 import secrets
 from datetime import timedelta
 from decimal import Decimal
 
+from django.conf import settings
 from django.db.models import TextChoices
-from django.utils import timezone
+from django.utils.crypto import constant_time_compare
 
 from example_project.shop import network
-from example_project.shop.models import BankCall, Charge
+from example_project.shop.models import BankCall, BankNotice, Charge, Refund
 
 ONE_WAY = timedelta(milliseconds=80)
+REFUND_WAY = timedelta(milliseconds=250)
+"""Banks are slower when they have to give something back."""
+SIGNATURE = "Bank-Signature"
+"""The header of a webhook in which its signature stands."""
 
 
 class Card(TextChoices):
@@ -47,14 +58,7 @@ def charge(*, card: str, amount: Decimal, reference: str, idempotency_key: str) 
     BankCall.objects.create(idempotency_key=idempotency_key, reference=reference)
     if card == Card.DECLINED:
         raise CardDeclined("The card was declined.")
-    made, is_new = Charge.objects.get_or_create(
-        idempotency_key=idempotency_key,
-        defaults={
-            "number": f"ch_{secrets.token_hex(8)}",
-            "reference": reference,
-            "amount": amount,
-        },
-    )
+    made, is_new = _take(amount, reference, idempotency_key)
     if (made.reference, made.amount) != (reference, amount):
         raise IdempotencyKeyReused(f"The key {idempotency_key} was used for {made.reference}.")
     network.travel(ONE_WAY)
@@ -63,8 +67,48 @@ def charge(*, card: str, amount: Decimal, reference: str, idempotency_key: str) 
     return made.number
 
 
-def refund(number: str) -> None:
-    """Give a charge back, once however often it is asked."""
+def _take(amount: Decimal, reference: str, idempotency_key: str) -> tuple[Charge, bool]:
+    return Charge.objects.get_or_create(
+        idempotency_key=idempotency_key,
+        defaults={
+            "number": f"ch_{secrets.token_hex(8)}",
+            "reference": reference,
+            "amount": amount,
+        },
+    )
+
+
+def refund(number: str, *, idempotency_key: str) -> None:
+    """Give a charge back: once for a key, and again for another one."""
     network.travel(ONE_WAY)
-    Charge.objects.filter(number=number, refunded_at=None).update(refunded_at=timezone.now())
-    network.travel(ONE_WAY)
+    made = Charge.objects.get(number=number)
+    BankCall.objects.create(
+        wish=BankCall.Wish.REFUND, idempotency_key=idempotency_key, reference=made.reference
+    )
+    Refund.objects.get_or_create(idempotency_key=idempotency_key, defaults={"charge": made})
+    network.travel(REFUND_WAY)
+
+
+def pay(*, amount: Decimal, reference: str, webhook: str) -> None:
+    """What the bank's page does when a customer pays there: take the money, and tell the shop.
+
+    Paid twice, it takes the money once, and tells it again. It tells every second payment twice
+    anyway, as banks do when they are not sure to have been heard.
+    """
+    made, _ = _take(amount, reference, f"page-{reference}")
+    event = {"id": f"evt_{made.number}", "reference": reference, "charge": made.number}
+    body = json.dumps(event).encode()
+    for _ in range(1 + made.pk % 2):
+        BankNotice.objects.create(event=event["id"])
+        network.post(webhook, body, {SIGNATURE: sign(body)})
+
+
+def sign(body: bytes) -> str:
+    """What only the bank and the shop can say about a text."""
+    secret = settings.BANK_WEBHOOK_SECRET.encode()
+    return hmac.new(secret, body, hashlib.sha256).hexdigest()
+
+
+def is_signed(body: bytes, signature: str) -> bool:
+    """Whether the bank wrote a text, and nobody has changed it."""
+    return constant_time_compare(sign(body), signature)

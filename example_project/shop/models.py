@@ -49,10 +49,17 @@ class Order(models.Model):
 
     class State(models.TextChoices):
         PLACED = "PLACED", "received"
+        ACCEPTED = "ACCEPTED", "accepted"
+        UNPAID = "UNPAID", "waiting for your payment"
         PACKING = "PACKING", "paid, being packed"
         SHIPPED = "SHIPPED", "on its way"
         DECLINED = "DECLINED", "card declined"
-        SOLD_OUT = "SOLD_OUT", "sold out, money returned"
+        EXPIRED = "EXPIRED", "not paid in time"
+        RETURNED = "RETURNED", "not possible, money returned"
+        CANCELLED = "CANCELLED", "cancelled"
+
+    OPEN: ClassVar = [State.PLACED, State.ACCEPTED, State.UNPAID, State.PACKING]
+    """States in which an order can still be cancelled."""
 
     key = models.UUIDField(unique=True, default=uuid.uuid4)
     """Made when the form is shown, so that sending one form twice makes one order."""
@@ -60,10 +67,26 @@ class Order(models.Model):
     quantity = models.PositiveIntegerField(default=1)
     total = models.DecimalField(max_digits=10, decimal_places=2)
     email = models.EmailField()
-    card = models.CharField(max_length=30)
-    """The bank's token for the customer's card."""
+    address = models.CharField(max_length=50, default="12 Orchard Lane")
+    card = models.CharField(max_length=30, blank=True)
+    """The bank's token for the customer's card; empty: they pay on the bank's own page."""
+    payment = models.CharField(max_length=30, blank=True)
+    """The bank's number for what was paid on its page. Set while the order is UNPAID, or never."""
+    discount_wish = models.CharField(max_length=100, blank=True)
+    """Why the customer asks for a discount; empty: they do not."""
+    discount = models.PositiveSmallIntegerField(default=0)
+    """Percent."""
+    discount_answer = models.TextField(blank=True)
+    """What was decided about it, for the customer."""
     state = models.CharField(max_length=10, choices=State, default=State.PLACED)
+    trouble = models.CharField(max_length=200, blank=True)
+    """Why it cannot be fulfilled."""
+    cancel_asked_at = models.DateTimeField(null=True)
+    """When the customer cancelled it; what was done for it is undone after that."""
     placed_at = models.DateTimeField(auto_now_add=True, db_index=True)
+    invoice = models.ForeignKey(
+        "Invoice", on_delete=models.PROTECT, null=True, related_name="orders"
+    )
 
     class Meta:
         ordering: ClassVar = ["-id"]
@@ -77,6 +100,16 @@ class Order(models.Model):
     @property
     def number(self) -> str:
         return f"LC-{self.pk:05}"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the customer may still cancel it."""
+        return self.state in self.OPEN and self.cancel_asked_at is None
+
+    @property
+    def is_payable(self) -> bool:
+        """Whether the bank's page may take money for it."""
+        return self.is_open and self.state == Order.State.UNPAID and not self.payment
 
     def move_to(self, state: Order.State) -> None:
         """Set the state, here and in the row."""
@@ -95,7 +128,7 @@ class StockMovement(models.Model):
     order = models.ForeignKey(
         Order, on_delete=models.PROTECT, null=True, related_name="stock_movements"
     )
-    """The order it left for; null for a delivery to the shop."""
+    """The order it left for, or came back from; null for a delivery to the shop."""
     quantity = models.IntegerField()
     moved_at = models.DateTimeField(auto_now_add=True)
 
@@ -116,15 +149,16 @@ class Shipment(models.Model):
 
     order = models.OneToOneField(Order, on_delete=models.PROTECT)
     tracking = models.CharField(max_length=30)
+    recalled_at = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
         return self.tracking
 
 
 class Mail(models.Model):
-    """A mail to a customer, as the shop's outbox holds it."""
+    """A mail, as the shop's outbox holds it; null for ``order``: it is not about a single one."""
 
-    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="mails")
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, null=True, related_name="mails")
     recipient = models.EmailField()
     subject = models.CharField(max_length=200)
     body = models.TextField()
@@ -132,6 +166,24 @@ class Mail(models.Model):
 
     def __str__(self) -> str:
         return self.subject
+
+
+class Invoice(models.Model):
+    """A receipt for one customer: of the orders that were sent, and on no invoice before."""
+
+    email = models.EmailField()
+    total = models.DecimalField(max_digits=10, decimal_places=2)
+    made_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering: ClassVar = ["-id"]
+
+    def __str__(self) -> str:
+        return self.number
+
+    @property
+    def number(self) -> str:
+        return f"INV-{self.pk:05}"
 
 
 class DailyReport(models.Model):
@@ -158,18 +210,43 @@ class Charge(models.Model):
     """What the shop said it is for: the order's number."""
     amount = models.DecimalField(max_digits=10, decimal_places=2)
     made_at = models.DateTimeField(auto_now_add=True)
-    refunded_at = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
         return self.number
 
 
-class BankCall(models.Model):
-    """The bank's: a request to charge a card, written down before it is looked at."""
+class Refund(models.Model):
+    """The bank's: a charge that was given back. It would give it back twice for two keys."""
 
+    charge = models.ForeignKey(Charge, on_delete=models.PROTECT, related_name="refunds")
+    idempotency_key = models.CharField(max_length=100, unique=True)
+    made_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.charge} given back"
+
+
+class BankCall(models.Model):
+    """The bank's: a request of the shop, written down before it is looked at."""
+
+    class Wish(models.TextChoices):
+        CHARGE = "charge"
+        REFUND = "refund"
+
+    wish = models.CharField(max_length=10, choices=Wish, default=Wish.CHARGE)
     idempotency_key = models.CharField(max_length=100, db_index=True)
     reference = models.CharField(max_length=50)
     received_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:
         return f"{self.reference} {self.received_at}"
+
+
+class BankNotice(models.Model):
+    """The bank's: a time at which it told the shop of a payment. It may tell one twice."""
+
+    event = models.CharField(max_length=50, db_index=True)
+    sent_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.event} {self.sent_at}"

@@ -1,17 +1,19 @@
-"""Placing an order, and saying how far it is."""
+"""What customers and the bank do to an order, outside its job: place it, pay it, cancel it."""
 
 from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from datetime import timedelta
 
 from django.db import transaction
+from django.utils import timezone
 
-from django_durable import enqueue
-from django_durable.models import Checkpoint, CheckpointState, Job
+from django_durable import cancel_job, enqueue, send_event
+from django_durable.exceptions import JobStateError
+from django_durable.models import Job
+from example_project.shop.carrier import Address
 from example_project.shop.models import Order, Product
-from example_project.shop.tasks import fulfil_order
+from example_project.shop.tasks import fulfil_order, return_late_payment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +25,8 @@ class Wish:
     quantity: int
     email: str
     card: str
+    address: str = Address.KNOWN
+    discount_wish: str = ""
 
 
 @transaction.atomic
@@ -39,80 +43,54 @@ def place_order(wish: Wish) -> Order:
             "total": wish.product.price * wish.quantity,
             "email": wish.email,
             "card": wish.card,
+            "address": wish.address,
+            "discount_wish": wish.discount_wish,
         },
     )
     enqueue(fulfil_order.using(idempotency_key=str(order.key), subject=order), order)
     return order
 
 
-STAGES = {
-    "charge_card": "Charge your card",
-    "reserve_stock": "Take it from the shelf",
-    "create_shipment": "Hand the parcel over",
-    "send_mail": "Write to you",
-}
-OTHER_STAGES = {
-    "refund": "Return your money",
-    "close_order": "Write to you",
-}
+def find_job(order: Order) -> Job | None:
+    """The job that fulfils an order; None once it is pruned."""
+    return Job.objects.filter(subject_type="shop.order", subject_key=str(order.pk)).first()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """A step of the job, as the customer sees it."""
+def record_payment(reference: str, charge: str) -> None:
+    """Note what the bank says was paid, and tell the job; call it in a transaction.
 
-    title: str
-    state: str
-    """done, failed, working, retrying or ahead."""
-    took: timedelta | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far an order is: its job (None once that is pruned) and the job's steps."""
-
-    job: Job | None
-    stages: list[Stage]
-
-    @property
-    def is_finished(self) -> bool:
-        return self.job is None or self.job.is_finished
+    The order's row decides whether somebody still waits for the money. If not it is given back.
+    """
+    number = int(reference.removeprefix("LC-"))
+    order = Order.objects.select_for_update(no_key=True).get(pk=number)
+    job = find_job(order)
+    if not order.is_payable or job is None:
+        enqueue(return_late_payment, charge)
+        return
+    order.payment = charge
+    order.save(update_fields=["payment"])
+    send_event(job, "paid", charge)
 
 
-def find_progress(order: Order) -> Progress:
-    """Look at the order's job and at its checkpoints (two queries)."""
-    job = Job.objects.filter(subject_type="shop.order", subject_key=str(order.pk)).first()
-    if job is None:
-        return Progress(job=None, stages=[])
-    checkpoints = Checkpoint.objects.filter(job_id=job.pk).order_by("seq")
-    return Progress(job=job, stages=list_stages(job.state, list(checkpoints)))
+def cancel_order(order: Order) -> bool:
+    """Cancel an order for its customer; False: it is too late for that.
+
+    What the job has done so far is undone by the worker. A job that has done nothing ends at once.
+    """
+    try:
+        return _cancel(order)
+    except JobStateError:  # its job has ended since the order was looked at
+        return False
 
 
-def list_stages(job_state: str, checkpoints: list[Checkpoint]) -> list[Stage]:
-    """The steps taken, then, while the job lives, those ahead."""
-    titles = STAGES | OTHER_STAGES
-    stages = [
-        Stage(
-            title=titles.get(checkpoint.identity, checkpoint.identity),
-            state=_STATES[checkpoint.state],
-            took=checkpoint.saved_at - checkpoint.started_at,
-        )
-        for checkpoint in checkpoints
-    ]
-    if job_state in ("SUCCESSFUL", "FAILED", "CANCELLED"):
-        return stages
-    recorded = {checkpoint.identity for checkpoint in checkpoints}
-    ahead = [title for name, title in STAGES.items() if name not in recorded]
-    is_working = job_state == "RUNNING" and not any(stage.state == "retrying" for stage in stages)
-    for title in ahead:
-        stages.append(Stage(title=title, state="working" if is_working else "ahead"))
-        is_working = False
-    return stages
-
-
-_STATES = {
-    CheckpointState.STARTED.value: "working",
-    CheckpointState.RETRYING.value: "retrying",
-    CheckpointState.SUCCESSFUL.value: "done",
-    CheckpointState.FAILED.value: "failed",
-}
+@transaction.atomic
+def _cancel(order: Order) -> bool:
+    locked = Order.objects.select_for_update(no_key=True).get(pk=order.pk)
+    job = find_job(locked)
+    if not locked.is_open or job is None:
+        return False
+    locked.cancel_asked_at = timezone.now()
+    locked.save(update_fields=["cancel_asked_at"])
+    if cancel_job(job).is_finished:
+        locked.move_to(Order.State.CANCELLED)
+    return True

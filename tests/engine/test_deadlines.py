@@ -398,6 +398,41 @@ class SweepTests:
         assert type(record.exc_info[1]).__name__ == "DeadlineExceededError"
 
 
+def give_back(result: str) -> None:
+    ran.append(f"give {result} back")
+
+
+@step(compensate=give_back)
+def book() -> str:
+    return "a booking"
+
+
+@task(path="deadlines.books")
+def books(*, passes: bool) -> None:
+    """Its deadline passes, or it sleeps longer than that."""
+    book()
+    if passes:
+        expire()
+    sleep(10 * HOUR)
+
+
+class UndoingTests:
+    def test_steps_are_undone_after_the_deadline(self) -> None:
+        job = ended_job(books.using(deadline=HOUR), passes=False)
+        assert (job.state, ran) == ("WAITING", [])
+
+        job = resumed_job(job, ahead=2 * HOUR)
+
+        assert (job.state, ran) == ("FAILED", ["give a booking back"])
+        assert error_of(job)["type"] == OVERDUE
+
+    def test_also_by_the_run_that_is_stopped_by_it(self) -> None:
+        job = ended_job(books.using(deadline=HOUR), passes=True)
+
+        assert (job.state, ran) == ("FAILED", ["give a booking back"])
+        assert error_of(job)["type"] == OVERDUE
+
+
 class RunJobsTests:
     def test_time_that_passes_brings_the_deadline_nearer(self) -> None:
         job = ended_job(sleeps.using(deadline=HOUR))

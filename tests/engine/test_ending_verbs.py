@@ -147,6 +147,15 @@ class CancelTests:
         assert job.wait_reason == before.wait_reason
         assert job.cancel_requested_at is not None
 
+    def test_one_that_has_undone_all_ends_as_it_decided(self) -> None:
+        """Its worker died before it wrote the end."""
+        job = rewritten_job(new_job(), lease_token=1, ends_as="FAILED")
+
+        cancel(job)
+
+        assert states_of(job) == ["READY"]
+        assert fresh(job).ends_as == "FAILED"
+
     def test_twice_is_as_good_as_once(self) -> None:
         job = parent_job()
         compensated_step(job)

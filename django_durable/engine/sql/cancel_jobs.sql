@@ -1,5 +1,6 @@
 -- Does:    cancels jobs. One that does not run ends at once, unless a step of it can be undone: then
---          it becomes ready, to undo that and end. A running one is asked to stop.
+--          it becomes ready, to undo that and end. A running one is asked to stop. What is undoing
+--          its steps already ends as it has decided.
 -- Takes:   ids, locked by this transaction already; notify: whether to wake, but for quiet_queues.
 -- Returns: a row for each job it applied to: id, state, parent_id, awaited_as, and the number of
 --          queues woken.
@@ -21,12 +22,12 @@ found as (
     from durable_job as job
     where id = any (%(ids)s::uuid[]) and state not in ('SUCCESSFUL', 'FAILED', 'CANCELLED')
 ),
--- one that is undoing its steps already goes on with that as it was
+-- one that is undoing its steps already goes on with that, and ends as it has decided
 decided as (
     select
         id,
         case
-            when state = 'RUNNING' or (undoes and is_ending) then state
+            when state = 'RUNNING' or is_ending then state
             when undoes then 'READY'
             else 'CANCELLED'
         end as state,

@@ -55,7 +55,8 @@ noted as (
     join held on held.id = job.id
     where held.state in ('FAILED', 'CANCELLED', 'SCHEDULED', 'WAITING')
 ),
--- a retry runs the step again that ended the attempt: failed, and nothing came after it
+-- a retry runs the step again that ended the attempt: failed, and nothing came after it in its
+-- scope, in branches of it, or in the scopes around it
 removed as (
     delete from durable_checkpoint as failed
     using held
@@ -65,8 +66,11 @@ removed as (
         and not exists (
             select from durable_checkpoint as later
             where later.job_id = failed.job_id and later.seq > failed.seq
-                and regexp_replace(later.identity, '[^/]+$', '')
-                    = regexp_replace(failed.identity, '[^/]+$', '')
+                and not starts_with(later.identity, 'compensation@')
+                and (
+                    starts_with(later.identity, regexp_replace(failed.identity, '[^/]+$', ''))
+                    or starts_with(failed.identity, regexp_replace(later.identity, '[^/]+$', ''))
+                )
         )
 )
 update durable_job as job set

@@ -46,8 +46,11 @@ removed as (
             select from durable_checkpoint as later
             where not starts_with(failed.identity, 'compensation@')
                 and later.job_id = failed.job_id and later.seq > failed.seq
-                and regexp_replace(later.identity, '[^/]+$', '')
-                    = regexp_replace(failed.identity, '[^/]+$', '')
+                and not starts_with(later.identity, 'compensation@')
+                and (
+                    starts_with(later.identity, regexp_replace(failed.identity, '[^/]+$', ''))
+                    or starts_with(failed.identity, regexp_replace(later.identity, '[^/]+$', ''))
+                )
         )
 ),
 changed as (

@@ -1,18 +1,27 @@
-"""Processes to strike, and a snapshot to look at."""
+"""Processes to strike, a snapshot to look at, and a session to ask."""
 
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from django.db import connection
 
 from example_project.demo.evidence import Boot, Snapshot
 from example_project.demo.interruptions import Interruptions
 from example_project.demo.processes import Child, Crew
 
 StartSleeper = Callable[..., Child]
+
+
+@pytest.fixture
+def session(db: None) -> Any:
+    """The session of the test's transaction, as psycopg has it."""
+    connection.ensure_connection()
+    return connection.connection
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ class DisplayTests:
 
         first, second = self.printed(display).splitlines()
         assert first.endswith(" s  It begins.")
-        assert second.endswith("3 received, 0 being packed, 1 on their way; 2 jobs are running")
+        assert second.endswith("3 received, 1 on their way; 2 jobs run, 0 wait")
 
     def test_shows_a_live_view_on_a_terminal(
         self, snapshot: Snapshot, start_sleeper: StartSleeper
@@ -40,7 +40,7 @@ class DisplayTests:
         with self.make(is_terminal=True) as display:
             display.show(snapshot, [start_sleeper()])
 
-        assert "3 received, 0 being packed, 1 on their way, of 4" in self.printed(display)
+        assert "3 received, 1 on their way, of 4" in self.printed(display)
         assert "Sleeper" in self.printed(display)
 
     def test_prints_the_proof_with_its_verdicts(self) -> None:

@@ -1,9 +1,12 @@
+import json
+from collections import Counter
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
-from example_project.shop import bank
-from example_project.shop.models import BankCall, Charge
+from example_project.shop import bank, network
+from example_project.shop.models import BankCall, BankNotice, Charge, Refund
 
 pytestmark = pytest.mark.django_db
 
@@ -51,12 +54,56 @@ class ChargeTests:
 
 
 class RefundTests:
-    def test_is_the_same_however_often_it_is_asked(self) -> None:
+    def test_is_the_same_however_often_one_key_asks(self) -> None:
         number = charge()
 
-        bank.refund(number)
-        refunded_at = Charge.objects.get().refunded_at
-        bank.refund(number)
+        bank.refund(number, idempotency_key="back")
+        bank.refund(number, idempotency_key="back")
 
-        assert refunded_at is not None
-        assert Charge.objects.get().refunded_at == refunded_at
+        assert Refund.objects.get().charge == Charge.objects.get()
+        assert BankCall.objects.filter(wish=BankCall.Wish.REFUND).count() == 2
+
+    def test_is_made_again_for_another_key(self) -> None:
+        number = charge()
+
+        bank.refund(number, idempotency_key="back")
+        bank.refund(number, idempotency_key="again")
+
+        assert Refund.objects.count() == 2
+
+
+class PayTests:
+    @pytest.fixture
+    def posts(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bytes, dict[str, str]]]:
+        """What the bank posts."""
+        posts: list[tuple[str, bytes, dict[str, str]]] = []
+        monkeypatch.setattr(network, "post", lambda *post: posts.append(post) or 204)
+        return posts
+
+    def pay(self, reference: str) -> None:
+        bank.pay(amount=Decimal("16.00"), reference=reference, webhook="http://shop/told/")
+
+    def test_takes_the_money_and_tells_every_second_payment_twice(self, posts: list[Any]) -> None:
+        for number in range(4):
+            self.pay(f"LC-{number}")
+
+        told = [json.loads(body)["reference"] for _, body, _ in posts]
+        assert sorted(Counter(told).values()) == [1, 1, 2, 2]
+        assert Charge.objects.count() == 4
+        assert BankNotice.objects.count() == len(posts) == 6
+
+    def test_takes_the_money_once_and_tells_it_again(self, posts: list[Any]) -> None:
+        self.pay("LC-1")
+        self.pay("LC-1")
+
+        assert Charge.objects.count() == 1
+        assert len({body for _, body, _ in posts}) == 1
+        assert len(posts) > 1
+
+    def test_signs_what_it_tells(self, posts: list[Any]) -> None:
+        self.pay("LC-1")
+
+        _, body, headers = posts[0]
+        assert bank.is_signed(body, headers[bank.SIGNATURE])
+        assert not bank.is_signed(body + b" ", headers[bank.SIGNATURE])
+        assert not bank.is_signed(body, "")

@@ -1,20 +1,29 @@
-"""The shop's pages, asked by Django's test client."""
+"""The shop's pages for customers, asked by Django's test client; and its commands."""
 
+import json
 import re
 from datetime import date
+from typing import Any
+from unittest.mock import patch
 
 import pytest
-from django.contrib.auth import get_user_model
+from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.test import Client
 
-from django_durable.models import Job
+from django_durable.models import Job, Message
 from django_durable.testing import assert_enqueued, run_jobs
-from example_project.shop.models import DailyReport, Order, Product
+from example_project.shop import bank
+from example_project.shop.bank import Card
+from example_project.shop.carrier import Address
+from example_project.shop.models import Charge, Order, Product
 from example_project.shop.seed import OPENING_STOCK, WARES
 from example_project.shop.tasks import fulfil_order, nightly_report
+from example_project.shop.tasks.fulfilment import MANAGERS
+from tests.example_project.conftest import MakeOrder
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("example_project.urls")]
+WEBHOOK = "/bank/payments/"
 CSRF = "django.middleware.csrf.CsrfViewMiddleware"
 
 
@@ -22,7 +31,8 @@ def fill_form(client: Client, product: Product) -> dict[str, str]:
     """What a customer sends: the hidden fields of the product's page, and what they typed."""
     html = client.get(product.get_absolute_url()).content.decode()
     hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]+)"', html))
-    return hidden | {"quantity": "2", "email": "ada@example.com", "card": "card_good"}
+    typed = {"quantity": "2", "email": "ada@example.com", "address": Address.KNOWN}
+    return hidden | typed | {"card": Card.GOOD}
 
 
 def order_url(product: Product) -> str:
@@ -113,24 +123,87 @@ class OrderPageTests:
         assert f"/admin/durable/job/{Job.objects.get().pk}/change/" in page.content.decode()
 
 
-class OfficeTests:
-    def test_is_for_the_staff(self, client: Client, product: Product) -> None:
-        assert client.get("/office/").status_code == 302
-        assert client.post("/office/report/").status_code == 302
-        assert not Job.objects.exists()
+class PaymentPagesTests:
+    @pytest.fixture
+    def order(self, client: Client, make_order: MakeOrder) -> Order:
+        """An order that waits for its payment."""
+        order = make_order(card="")
+        run_jobs()
+        return order
 
-    def test_shows_orders_and_makes_reports(self, admin_client: Client, product: Product) -> None:
-        admin_client.post(order_url(product), fill_form(admin_client, product))
+    def test_paying_at_the_bank_wakes_the_order(self, client: Client, order: Order) -> None:
+        page = client.get(order.get_absolute_url()).content.decode()
+        assert "waiting for your payment" in page
+
+        answer = client.post(f"{order.get_absolute_url()}pay/")
         run_jobs()
 
-        admin_client.post("/office/report/")
-        assert_enqueued(nightly_report)
+        assert answer.headers["Location"] == order.get_absolute_url()
+        order.refresh_from_db()
+        assert order.state == Order.State.SHIPPED
+
+    def test_an_event_that_the_bank_tells_twice_counts_once(self, order: Order) -> None:
+        first, second = self.tell(order), self.tell(order)
+
+        assert (first.status_code, second.status_code) == (204, 204)
+        assert Message.objects.count() == 1
+        assert not Job.objects.exclude(subject_key=str(order.pk)).exists()
+
+    def test_what_the_bank_did_not_sign_is_refused(self, order: Order) -> None:
+        answer = self.tell(order, signature="0" * 64)
+
+        assert answer.status_code == 403
+        assert not Message.objects.exists()
+
+    def test_nothing_is_remembered_of_an_event_that_failed(self, order: Order) -> None:
+        with (
+            patch("example_project.shop.orders.send_event", side_effect=RuntimeError),
+            pytest.raises(RuntimeError),
+        ):
+            self.tell(order)
+        order.refresh_from_db()
+        assert order.payment == ""
+
+        self.tell(order)
+
+        assert Message.objects.count() == 1
+
+    def tell(self, order: Order, signature: str = "") -> Any:
+        event = {"id": "evt_1", "reference": order.number, "charge": "ch_1"}
+        body = json.dumps(event).encode()
+        headers = {bank.SIGNATURE: signature or bank.sign(body)}
+        client = Client(enforce_csrf_checks=True)
+        return client.post(WEBHOOK, body, content_type="application/json", headers=headers)
+
+    def test_an_order_that_is_paid_is_not_sent_to_the_bank(
+        self, client: Client, make_order: MakeOrder
+    ) -> None:
+        order = make_order()
+
+        client.post(f"{order.get_absolute_url()}pay/")
+
+        assert not Charge.objects.exists()
+
+
+class CancelTests:
+    def test_cancels_an_order_that_is_open(self, client: Client, make_order: MakeOrder) -> None:
+        order = make_order(card="")
         run_jobs()
 
-        page = admin_client.get("/office/").content.decode()
-        assert Order.objects.get().number in page
-        assert "€ 32.00" in page
-        assert DailyReport.objects.get().orders == 1
+        answer = client.post(f"{order.get_absolute_url()}cancel/", follow=True)
+        run_jobs()
+
+        assert "You cancelled this order" in answer.content.decode()
+        order.refresh_from_db()
+        assert order.state == Order.State.CANCELLED
+
+    def test_says_that_it_is_too_late(self, client: Client, make_order: MakeOrder) -> None:
+        order = make_order()
+        run_jobs()
+
+        answer = client.post(f"{order.get_absolute_url()}cancel/", follow=True)
+
+        assert "It is too late to cancel this order." in answer.content.decode()
 
 
 class CommandTests:
@@ -141,12 +214,16 @@ class CommandTests:
         call_command("open_shop", password="second")
 
         assert capsys.readouterr().out.splitlines() == [
-            "8 new wares are on the shelves; admin has the keys.",
-            "0 new wares are on the shelves; admin has the keys.",
+            "8 new wares are on the shelves; admin and manager have the keys.",
+            "0 new wares are on the shelves; admin and manager have the keys.",
         ]
         stocks = Product.objects.values_list("stock", flat=True)
         assert list(stocks) == [OPENING_STOCK] * len(WARES)
-        assert get_user_model().objects.get().check_password("second")
+        admin, manager = User.objects.order_by("username")
+        assert admin.check_password("second")
+        assert manager.check_password("second")
+        assert (admin.is_superuser, manager.is_superuser) == (True, False)
+        assert manager.groups.get().name == MANAGERS
 
     def test_make_nightly_report_enqueues_one_job_for_a_day(
         self, capsys: pytest.CaptureFixture[str]
