@@ -85,6 +85,28 @@ def test_progress_stays_if_the_atomic_step_is_rolled_back(stage: Stage) -> None:
     assert (done_outside(), values_outside()) == (1, [])
 
 
+@pytest.mark.parametrize("kind", ["step", "task"])
+def test_a_value_in_an_atomic_body_does_not_hold_up_who_wants_the_job(
+    stage: Stage, kind: str
+) -> None:
+    """The body may be long; its commit is fenced by its last statement."""
+
+    def body() -> None:
+        set_value("phase", "loading")
+        job = current_job()
+        assert job is not None
+        with second_session() as session:  # raises if it had to wait
+            session.execute(
+                "select 1 from durable_job where id = %s for no key update nowait", [job.pk]
+            )
+
+    load = step(atomic=True)(body)
+    task(path="protocol.telling", atomic=kind == "task")(body if kind == "task" else lambda: load())
+
+    assert state_of(run_by_a_worker(stage)) == "SUCCESSFUL"
+    assert values_outside() == [("phase", "loading")]
+
+
 def test_a_transaction_that_holds_the_jobs_own_row_is_not_waited_for(stage: Stage) -> None:
     seen: list[Any] = []
 
