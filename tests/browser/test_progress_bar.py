@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, Response
+from playwright.sync_api import Page, Response, Route
 from pytest_django import Settings
 from pytest_django.live_server_helper import LiveServer
 
@@ -24,15 +24,16 @@ pytestmark = [
     pytest.mark.urls("tests.browser.urls"),
 ]
 
-AWAY = """() => {
+COUNT = """
     window.asked = [];
-    const fetch = window.fetch;
-    window.fetch = () => {
+    window.isAway = false;
+    const fetchReally = window.fetch;
+    window.fetch = (...question) => {
         window.asked.push(Date.now());
-        return Promise.reject(new TypeError("the network is away"));
+        if (window.isAway) return Promise.reject(new TypeError("the network is away"));
+        return fetchReally(...question);
     };
-    window.comeBack = () => { window.fetch = fetch; };
-}"""
+"""
 LISTEN = """() => {
     addEventListener("durable-progress-finished", (event) => { window.end = event.detail.state });
 }"""
@@ -96,11 +97,16 @@ class Watched:
 
         eventually(fact, f"bar {number} shows {expected}")
 
+    def asked(self) -> list[float]:
+        """When the bars asked."""
+        times: list[float] = self.tab.do(lambda page: page.evaluate("window.asked"))
+        return times
+
     def wait_for_nothing(self, seconds: int) -> None:
         """Let time pass in which the bar asks nothing."""
-        before = list(self.answers)
+        before = self.asked()
         self.tab.do(lambda page: page.clock.run_for(seconds * 1000))
-        assert self.answers == before
+        assert self.asked() == before
 
 
 def stop_the_clock(page: Page) -> None:
@@ -121,6 +127,7 @@ def shown(
     def open_page(scheme: str = "light") -> Watched:
         watched = Watched(new_tab(scheme))
         watched.tab.do(lambda page: page.on("response", watched.note))
+        watched.tab.do(lambda page: page.add_init_script(COUNT))
         watched.tab.do(lambda page: page.clock.install())
         watched.tab.do(lambda page: page.goto(f"{live_server.url}/jobs/"))
         watched.tab.do(stop_the_clock)
@@ -188,16 +195,16 @@ def test_asks_less_often_while_there_is_no_answer_and_goes_on_when_there_is(
 ) -> None:
     job = told(job_in("RUNNING"), 1)
     page = shown()
-    page.tab.do(lambda page: page.evaluate(AWAY))
+    page.tab.do(lambda page: page.evaluate("window.isAway = true"))
 
     page.tab.do(lambda page: page.clock.run_for(100_000))
 
-    asked = page.tab.do(lambda page: page.evaluate("window.asked"))
+    asked = page.asked()
     pauses = [(later - earlier) / 1000 for earlier, later in pairwise(asked)]
     assert pauses == [2, 4, 8, 16, 30, 30]
 
     told(job, 5)
-    page.tab.do(lambda page: page.evaluate("window.comeBack()"))
+    page.tab.do(lambda page: page.evaluate("window.isAway = false"))
     page.wait(seconds=30)
     page.shows(value=0.5)
     page.wait(seconds=1)
@@ -219,6 +226,25 @@ def test_a_bar_that_left_the_page_asks_nothing(shown: Callable[..., Watched]) ->
     page = shown()
 
     page.tab.do(lambda page: page.evaluate("document.querySelector('main').remove()"))
+
+    page.wait_for_nothing(seconds=120)
+
+
+def test_nor_does_one_that_left_before_it_had_its_answer(shown: Callable[..., Watched]) -> None:
+    told(job_in("RUNNING"), 1)
+    page = shown()
+
+    def leave(page: Page) -> None:
+        held: list[Route] = []
+        page.route("**/durable/progress/**", held.append)
+        with page.expect_request("**/durable/progress/**"):
+            page.clock.run_for(1000)
+        page.evaluate("document.querySelector('main').remove()")
+        with page.expect_response("**/durable/progress/**") as answered:
+            held[0].continue_()
+        answered.value.finished()
+
+    page.tab.do(leave)
 
     page.wait_for_nothing(seconds=120)
 
