@@ -39,7 +39,7 @@ def retried_when_failed(jobs: list[Job]) -> Iterator[None]:
 def test_a_failed_job_is_undone_alike_wherever_its_worker_is_killed(killing: Killing) -> None:
     story = Story(begin=lambda ref, queue: [enqueue(tasks.fails_late.using(queue_name=queue), ref)])
 
-    rounds = killing.kill_everywhere(story, least=42)
+    rounds = killing.kill_everywhere(story, least=20)
 
     states = states_of(rounds[0])
     assert states["compensation@1/promise"] == "FAILED"
@@ -58,7 +58,7 @@ def test_a_job_cancelled_while_it_waits_is_undone_wherever_its_worker_is_killed(
         meanwhile=cancelled_while_waiting,
     )
 
-    peaceful, *_ = killing.kill_everywhere(story, least=16)
+    peaceful, *_ = killing.kill_everywhere(story, least=8)
 
     job = Job.objects.get(pk=peaceful.jobs[0].pk)
     assert (job.state, job.error, job.ends_as) == ("CANCELLED", None, None)
@@ -74,7 +74,7 @@ def test_charged_refunded_and_charged_again_are_three_calls_wherever_the_worker_
         meanwhile=retried_when_failed,
     )
 
-    rounds = killing.kill_everywhere(story, least=14)
+    rounds = killing.kill_everywhere(story, least=8)
 
     for one in rounds:
         assert called_for(one.ref) == [
