@@ -18,6 +18,7 @@ from typing import Any
 
 from django_durable import (
     RetryPolicy,
+    continue_as,
     current_job,
     current_step,
     emit_event,
@@ -152,28 +153,36 @@ class Outside(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """The first job's operations, how often it may be attempted, and what comes from outside."""
+    """The first job's operations, what comes from outside, and how often it may be attempted.
+
+    With ``then`` it starts itself over, with these operations.
+    """
 
     body: tuple[Op, ...]
+    then: tuple[Op, ...] = ()
     outside: tuple[Outside, ...] = ()
     attempts: int = 1
 
     def numbered(self) -> Program:
         """With a number for each operation, in the order in which they are read."""
         numbers = iter(range(len(BITS)))
-        body = _numbered(self.body, numbers)
-        return replace(self, body=body, outside=_numbered(self.outside, numbers))
+        parts = {
+            part: _numbered(getattr(self, part), numbers) for part in ("body", "then", "outside")
+        }
+        return replace(self, **parts)
 
     @property
     def sources(self) -> list[Any]:
         """Those that say something, in the order of their numbers."""
-        return [*(op for op in walk(self.body) if isinstance(op, Say)), *self.outside]
+        return [*(op for op in walk((self.body, self.then)) if isinstance(op, Say)), *self.outside]
 
     def __repr__(self) -> str:
         """As it is read by people; the numbers are those that names are made of."""
         program = self.numbered()
         lines = [f"    in {self.attempts} attempts:"] if self.attempts > 1 else []
         lines += _lines(program.body, program, "    ")
+        if program.then:
+            lines += ["    continue as:", *_lines(program.then, program, "        ")]
         for op in program.outside:
             lines.append(f"    {_time(op.n, op.ages)} after the beginning: {_said(op)}")
         return "\n".join(["", *lines])
@@ -259,12 +268,6 @@ def source_of(op: Wait | Until, program: Program) -> Op | None:
 # --- as an argument
 
 
-def encode(program: Program) -> list[Any]:
-    """The first job's operations as JSON."""
-    program = program.numbered()
-    return _encode(program.body, program)
-
-
 def _encode(ops: Any, program: Program) -> Any:
     if isinstance(ops, tuple):
         return [_encode(op, program) for op in ops]
@@ -280,16 +283,27 @@ def _encode(ops: Any, program: Program) -> Any:
 
 
 @task(path="tests.run_program")
-def run_program(ops: list[dict[str, Any]], first_job: str | None) -> list[Any]:
+def run_program(
+    ops: list[Any], first_job: str | None, then: list[Any] | None = None, seen: Any = None
+) -> list[Any]:
     """Perform each operation; what each gave."""
-    job = current_job()
-    assert job is not None
-    return Performance(first_job or str(job.pk)).perform(ops)
+    return run(ops, first_job, then, seen)
 
 
 @task(path="tests.run_stubborn_program", retry=RetryPolicy(max_attempts=2, initial_delay=AT_ONCE))
-def run_stubborn_program(ops: list[dict[str, Any]]) -> list[Any]:
-    return run_program.call(ops, None)
+def run_stubborn_program(
+    ops: list[Any], first_job: str | None, then: list[Any] | None = None, seen: Any = None
+) -> list[Any]:
+    return run(ops, first_job, then, seen)
+
+
+def run(ops: list[Any], first_job: str | None, then: list[Any] | None, seen: Any) -> list[Any]:
+    job = current_job()
+    assert job is not None
+    gave = Performance(first_job or str(job.pk)).perform(ops)
+    if then:
+        continue_as(then, first_job, seen=gave)
+    return [seen, gave] if seen else gave
 
 
 @task(path="tests.run_item")
@@ -301,10 +315,9 @@ def run_item(item: list[Any]) -> list[Any]:
 
 
 def begin(program: Program) -> Job:
-    ops = encode(program)
-    if program.attempts > 1:
-        return run_stubborn_program.enqueue(ops)
-    return run_program.enqueue(ops, None)
+    program = program.numbered()
+    called = run_stubborn_program if program.attempts > 1 else run_program
+    return called.enqueue(_encode(program.body, program), None, _encode(program.then, program))
 
 
 class RefusedError(Exception):

@@ -52,6 +52,6 @@ BANK_WEBHOOK_SECRET = "only the bank and the shop"
 DURABLE: dict[str, object] = {}
 
 DURABLE["TASK_MODULES"] = [
-    "tasks", "durable_stories", "family_stories",
+    "tasks", "durable_stories", "family_stories", "compensated_tasks",
     "killed_chances", "killed_families", "killed_tasks", "killed_waits",
 ]  # fmt: skip

@@ -145,7 +145,7 @@ class OtherTests(TestCase):
         work = step(name="work")(lambda: 1)
         job = moved(ended_job(redeployed("sql.task", lambda: work())), "started_at", by=-HOUR)
 
-        (times,) = answers("How long do jobs wait, and how long do they take?")
+        (times,) = answers("How long do jobs take to begin, and to end?")
         (slow,) = answers("Which steps take longest?")
         (hour,) = answers("How many jobs end in an hour?")
 

@@ -175,15 +175,17 @@ class Killing:
         return Round(ref=ref, orders=orders, process=self._fork(orders), jobs=jobs)
 
     def _tell(self, story: Story, one: Round) -> Iterator[None]:
-        """Until all jobs have ended; whoever inherits them when the worker has died."""
+        """Until nothing more comes from outside and all jobs have ended; if the worker has died, by
+        whoever inherits them.
+        """
         outside = story.meanwhile(one.jobs) if story.meanwhile else iter(())
         is_over = False
         while not is_over:
-            next(outside, None)
+            is_left_alone = next(outside, outside) is outside
             if one.exit_code is None and one.process.exitcode is not None:
                 one.exit_code = one.process.exitcode
                 bury(one)
-            is_over = all_have_ended(one.jobs)
+            is_over = is_left_alone and all_have_ended(one.jobs)
             yield
         if one.exit_code is None:
             one.process.terminate()
