@@ -18,7 +18,7 @@ from django.utils.translation import gettext, gettext_lazy
 from django_durable.admin import display
 from django_durable.admin.filters import children_of
 from django_durable.conf import get_settings
-from django_durable.engine.replay import MARKERS
+from django_durable.engine.replay import CHILD, MARKERS
 from django_durable.engine.states import ApprovalState
 from django_durable.models import (
     Approval,
@@ -181,12 +181,16 @@ def list_checkpoints(job: Job, number: str | None) -> CheckpointPage:
     return CheckpointPage([_checkpoint_line(row) for row in page], page, asked, most)
 
 
+def _call(row: Mapping[str, Any]) -> str:
+    return f"{row['function']}({row['fingerprint'] or ''})"
+
+
 def _checkpoint_line(row: Mapping[str, Any]) -> CheckpointLine:
     next_at = row["next_attempt_at"] if row["state"] == CheckpointState.RETRYING else None
     return CheckpointLine(
         seq=row["seq"],
         identity=row["identity"],
-        call=f"{row['function']}({row['fingerprint'] or ''})",
+        call=row["function"] if row["kind"] == CHILD else _call(row),
         kind=_KINDS.get(row["kind"], row["kind"]),
         state=display.badge(row["state"], _label(CheckpointState, row["state"])),
         tries=row["attempt"],

@@ -108,7 +108,7 @@ def run_until_first(
     for branch in branches:
         if branch.is_inline or not run.parallel:
             branch.run()
-            if branch.has_ended:
+            if branch.has_ended and run.ending is None:
                 return _record(branch, branches, record)
     todo = [branch for branch in branches if not branch.has_run]
     ended: SimpleQueue[Branch] = SimpleQueue()
@@ -173,12 +173,18 @@ def conclude(run: Run, branches: Sequence[Branch]) -> None:
     run.check()
     standing = [branch for branch in branches if branch.scope.ending is not None]
     for branch in standing:
-        if not isinstance(branch.error, Suspension):
+        if not has_suspension(branch.error):
             raise SuspensionSwallowedError(task_path=run.job.task_path)
     if standing:
         endings: list[Ending] = [branch.scope.ending for branch in standing]
         agains = [ending.again for ending in endings if ending.again is not None]
-        run.suspend(
-            *(wait for ending in endings for wait in ending.waits),
-            again=min(agains, default=None),
-        )
+        # several branches may await the same child
+        waits = {wait.checkpoint.identity: wait for one in endings for wait in one.waits}
+        run.suspend(*waits.values(), again=min(agains, default=None))
+
+
+def has_suspension(error: BaseException | None) -> bool:
+    """Whether a Suspension came through, alone or wrapped by a TaskGroup."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(has_suspension(inner) for inner in error.exceptions)
+    return isinstance(error, Suspension)

@@ -33,6 +33,7 @@ from django_durable.engine.atomic import (
     repeat_transaction,
     say_committed,
 )
+from django_durable.engine.branches import has_suspension
 from django_durable.engine.context import restored
 from django_durable.engine.faults import DATABASE_ERRORS
 from django_durable.engine.outcomes import (
@@ -58,7 +59,6 @@ from django_durable.exceptions import (
     PoisonJobError,
     ReturnValueError,
     StepInterrupted,
-    Suspension,
     SuspensionSwallowedError,
 )
 from django_durable.models import JobState
@@ -241,13 +241,6 @@ def decide(run: Run, error: BaseException | None) -> tuple[Outcome | Ending, Bas
 
 FINAL_STOPS = frozenset({Stop.LEASE_LOST, Stop.CANCELLED, Stop.GIVEN_UP})
 """Stops that hold whatever the function did about the Suspension."""
-
-
-def has_suspension(error: BaseException | None) -> bool:
-    """Whether a Suspension came through, alone or wrapped by a TaskGroup."""
-    if isinstance(error, BaseExceptionGroup):
-        return any(has_suspension(inner) for inner in error.exceptions)
-    return isinstance(error, Suspension)
 
 
 def decide_failure(run: Run, error: BaseException) -> Outcome:

@@ -39,11 +39,19 @@ def poll(asked: Poll) -> Recorded:
 
 
 def _look(asked: Poll, point: Point) -> Recorded:
+    _wait_for_turn(point)
     answer = _check(asked, point)
     now, deadline = point.run.now(), _deadline(asked, point)
     if not answer and (deadline is None or now < deadline):
         _suspend(asked, point, left=deadline - now if deadline else None)
     return point.save(value=asked.encode(answer) if answer else asked.rule.timed_out)
+
+
+def _wait_for_turn(point: Point) -> None:
+    """Wait on if the next look is not due yet: the job was woken for something else."""
+    earlier = point.earlier
+    if earlier is not None and earlier.next_attempt_at is not None and not point.is_over:
+        point.run.suspend(replace(point.wait, until=earlier.next_attempt_at, timeout=None))
 
 
 def _suspend(asked: Poll, point: Point, left: timedelta | None) -> NoReturn:

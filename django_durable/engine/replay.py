@@ -62,6 +62,13 @@ class Recorded:
     def is_final(self) -> bool:
         return self.state in FINAL
 
+    @property
+    def place(self) -> str:
+        """Where the call stands: as its identity says, but a child may be awaited anywhere."""
+        if self.kind != CHILD or self.fingerprint is None:
+            return self.identity
+        return self.fingerprint + self.identity.rpartition("/")[2]
+
 
 def check_name(name: object, *, what: str = "step") -> str:
     """The name, if it can be part of an identity. Raises: TaskDefinitionError."""
@@ -110,6 +117,10 @@ class Scope:
     busy: str | None = None
     ending: Any = None
     """Why this branch stands still, once it does."""
+
+    def find_ending(self) -> Any:
+        """Why this branch stands still, or one that it is a part of; None if it goes on."""
+        return self.ending or (self.parent.find_ending() if self.parent is not None else None)
 
     def identify(self, name: str) -> str:
         """The identity of the next call of this name."""
@@ -199,17 +210,13 @@ class History:
         """The scope of a path, the same one for the whole run."""
         return self._scopes.setdefault(path, Scope(path, parent))
 
-    def scope_of(self, identity: str) -> Scope:
-        """The scope an identity belongs to."""
-        return self.scope(identity[: identity.rfind("/") + 1])
-
     def _expect(self, record: Recorded) -> None:
         """Put a record into its scope, and the composites it lies in into theirs."""
         if record.kind == FORK:
             made = json.loads(record.value or "{}")
             self.enqueued_by_source = {origin: job_id for origin, (job_id, _) in made.items()}
             return
-        inner = record.identity.removeprefix(self.root.path)
+        inner = record.place.removeprefix(self.root.path)
         if inner.startswith(COMPENSATION):
             self.undone[undone_by(inner)] += record.state == SUCCESSFUL
             return
@@ -294,6 +301,8 @@ def life_path(continued_count: int) -> str:
 
 
 COMPENSATION, PATCH, FORK = "compensation@", "patch", "fork"
+CHILD = "child"
+"""The kind of the checkpoint of a child's end; its fingerprint is the scope that awaits it."""
 COPIED = 0
 """The lease token of the checkpoints that a fork has of its source: no claim of it has this one."""
 MARKERS = frozenset({PATCH, FORK})

@@ -174,7 +174,7 @@ class Run:
 
     def find_ending(self) -> Ending | None:
         """Why this branch must stop, if it must."""
-        return self.ending or self.scope.ending
+        return self.ending or self.scope.find_ending()
 
     @property
     def is_overdue(self) -> bool:

@@ -21,7 +21,7 @@ from django_durable.engine.atomic import LeaseLost, save_in_transaction
 from django_durable.engine.claims import hold_lease
 from django_durable.engine.families import lock_jobs
 from django_durable.engine.intake import Request
-from django_durable.engine.replay import FAILED, STARTED, SUCCESSFUL, Recorded
+from django_durable.engine.replay import CHILD, FAILED, STARTED, SUCCESSFUL, Recorded
 from django_durable.engine.rows import jobs as job_rows
 from django_durable.engine.run import Run, release_connections
 from django_durable.engine.states import FINISHED, JobState, WaitKind
@@ -66,7 +66,7 @@ def await_child(task_path: str, identity: str) -> Recorded:
             call=".result()",
             name="start",
             identity=identity,
-            checkpoint_kind="child",
+            checkpoint_kind=CHILD,
             kind=WaitKind.CHILDREN,
             reason=f"waits for a child, {task_path}",
             awaited_as=identity,

@@ -9,7 +9,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from inspect import iscoroutinefunction
 from typing import Any, NoReturn
@@ -172,11 +172,14 @@ def find(
 
 
 def begin(run: Run, rule: StepRule, identity: str, earlier: Recorded | None, **more: Any) -> Call:
-    """A call that is to run, after an ``earlier`` try or without one."""
+    """A call that is to run, after an ``earlier`` try or without one.
+
+    Raises: Suspension if its next try is not due yet, since the job was woken for something else.
+    """
     seq = run.place(earlier)
     if earlier is not None and earlier.state == COMPENSATED:
         earlier = None
-    return Call(
+    call = Call(
         rule=rule,
         run=run,
         identity=identity,
@@ -185,6 +188,17 @@ def begin(run: Run, rule: StepRule, identity: str, earlier: Recorded | None, **m
         earlier=earlier,
         **more,
     )
+    if earlier is not None and earlier.state == RETRYING:
+        _wait_for_turn(call, earlier)
+    return call
+
+
+def _wait_for_turn(call: Call, earlier: Recorded) -> None:
+    due_at = earlier.next_attempt_at
+    if due_at is not None and due_at > call.run.now():
+        failed = replace(call, attempt=earlier.attempt)
+        wait = retry_wait(failed, earlier.error or "{}", timedelta(0))
+        call.run.suspend(replace(wait, timeout=None, until=due_at))
 
 
 def encode_undoing(

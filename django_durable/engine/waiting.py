@@ -97,6 +97,8 @@ class Point:
     identity: str
     seq: int
     earlier: Recorded | None
+    place: str | None = None
+    """The path of the scope that the call stands in, if its identity was given elsewhere."""
 
     @property
     def is_over(self) -> bool:
@@ -120,7 +122,7 @@ class Point:
             kind=self.rule.checkpoint_kind,
             state=state,
             function=self.rule.call,
-            fingerprint=self.rule.fingerprint,
+            fingerprint=self.rule.fingerprint if self.place is None else self.place,
             attempt=self.earlier.attempt if self.earlier else 1,
             elapsed=timedelta(0),
             value=value,
@@ -187,8 +189,8 @@ def wait(rule: WaitRule) -> Recorded:
 
 def find(run: Run, rule: WaitRule) -> Recorded | Point:
     """The recorded end of this wait, or the wait as it stands."""
-    identity = rule.identity or run.scope.identify(rule.name)
-    scope = run.history.scope_of(identity)
+    scope = run.scope
+    identity = rule.identity or scope.identify(rule.name)
     try:
         earlier = run.history.find(
             scope, identity, kind=rule.checkpoint_kind, fingerprint=rule.fingerprint
@@ -198,7 +200,8 @@ def find(run: Run, rule: WaitRule) -> Recorded | Point:
     if earlier is not None and earlier.is_final:
         return earlier
     seq = run.place(earlier, has_branches=rule.has_branches)
-    return Point(rule=rule, run=run, identity=identity, seq=seq, earlier=earlier)
+    place = scope.path if rule.identity is not None else None
+    return Point(rule=rule, run=run, identity=identity, seq=seq, earlier=earlier, place=place)
 
 
 def settle(point: Point) -> Recorded:

@@ -123,7 +123,7 @@ def _move_back(alias: str, ahead: timedelta) -> None:
     delayed.update(due_at=F("due_at") - ahead)
     bounded = Job.objects.using(alias).live().filter(deadline_at__isnull=False)
     bounded.update(deadline_at=F("deadline_at") - ahead)
-    waits = Checkpoint.objects.using(alias).filter(state="STARTED")
+    waits = Checkpoint.objects.using(alias).filter(state__in=["STARTED", "RETRYING"])
     waits.update(started_at=F("started_at") - ahead, next_attempt_at=F("next_attempt_at") - ahead)
     Approval.objects.using(alias).open().update(deadline_at=F("deadline_at") - ahead)
 

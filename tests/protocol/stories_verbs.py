@@ -218,7 +218,7 @@ DECIDE_IN_ONE_STATEMENT = both(
     ),
 )
 CANCEL_AT_ONCE = both(
-    replaced(outcomes, "CANCEL_JOBS", "when state = 'RUNNING' or (", "when ("),
+    replaced(outcomes, "CANCEL_JOBS", "when state = 'RUNNING' or is_ending", "when is_ending"),
     replaced(
         outcomes,
         "CANCEL_JOBS",

@@ -65,11 +65,18 @@ removed as (
         and failed.error ->> 'interrupted' is distinct from 'yes'
         and not exists (
             select from durable_checkpoint as later
+            cross join lateral (
+                select
+                    case failed.kind when 'child' then failed.fingerprint
+                        else regexp_replace(failed.identity, '[^/]+$', '') end as failed_scope,
+                    case later.kind when 'child' then later.fingerprint
+                        else regexp_replace(later.identity, '[^/]+$', '') end as later_scope
+            ) as scopes
             where later.job_id = failed.job_id and later.seq > failed.seq
                 and not starts_with(later.identity, 'compensation@')
                 and (
-                    starts_with(later.identity, regexp_replace(failed.identity, '[^/]+$', ''))
-                    or starts_with(failed.identity, regexp_replace(later.identity, '[^/]+$', ''))
+                    starts_with(later_scope, failed_scope)
+                    or starts_with(failed_scope, later_scope)
                 )
         )
 )

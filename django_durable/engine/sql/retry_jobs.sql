@@ -5,7 +5,7 @@
 --          checkpoint; notify: whether to wake, but for quiet_queues.
 -- Returns: a row for each job it applied to: id, whether it had ended (rather than been blocked),
 --          parent_id, awaited_as, and the number of queues woken.
--- Locks:   the job rows, held already; the checkpoints it removes.
+-- Locks:   the job rows, held already; the checkpoints it removes or hastens.
 -- Index:   durable_job_pkey, durable_checkpoint_pkey.
 with
 fit as (
@@ -44,14 +44,28 @@ removed as (
         end
         and not exists (
             select from durable_checkpoint as later
+            cross join lateral (
+                select
+                    case failed.kind when 'child' then failed.fingerprint
+                        else regexp_replace(failed.identity, '[^/]+$', '') end as failed_scope,
+                    case later.kind when 'child' then later.fingerprint
+                        else regexp_replace(later.identity, '[^/]+$', '') end as later_scope
+            ) as scopes
             where not starts_with(failed.identity, 'compensation@')
                 and later.job_id = failed.job_id and later.seq > failed.seq
                 and not starts_with(later.identity, 'compensation@')
                 and (
-                    starts_with(later.identity, regexp_replace(failed.identity, '[^/]+$', ''))
-                    or starts_with(failed.identity, regexp_replace(later.identity, '[^/]+$', ''))
+                    starts_with(later_scope, failed_scope)
+                    or starts_with(failed_scope, later_scope)
                 )
         )
+),
+-- a step that was to be tried again later is tried at once
+hastened as (
+    update durable_checkpoint as failed set next_attempt_at = statement_timestamp()
+    from fit
+    where failed.job_id = fit.id and failed.state = 'RETRYING'
+        and failed.next_attempt_at > statement_timestamp()
 ),
 changed as (
     update durable_job as job set

@@ -63,6 +63,12 @@ noted as (
         wanted.error::json, job.claimed_at, statement_timestamp()
     from durable_job as job join held on held.id = job.id cross join wanted
     where wanted.state = 'RETRYING'
+        -- not once more, if the job was woken before it is tried again
+        and not exists (
+            select from durable_checkpoint as known
+            where known.job_id = job.id and known.identity = wanted.identity
+                and known.state = 'RETRYING' and known.attempt = wanted.attempt
+        )
 ),
 -- what all of it comes to; a final row in the way means that one of the waits is over
 plan as (

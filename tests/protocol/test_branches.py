@@ -1,0 +1,86 @@
+"""Branches in threads of their own, as in a worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from django.db import connections
+
+from django_durable import agather, asleep, first, gather, step, task
+from django_durable.engine import registry
+from django_durable.engine.checkpoints import load_checkpoints
+from django_durable.engine.executor import execute
+from django_durable.engine.run import Run, Writer, history_of
+from django_durable.models import Job
+from tests.families import claim_only, fresh
+from tests.protocol.stage import ALIAS, Stage
+from tests.protocol.world import HOUR
+
+Hook = Callable[[str], None]
+
+
+def perform(job: Job, writer: Writer, after_save: Hook = lambda identity: None) -> None:
+    """Run a claimed job as a slot does, in the calling thread; its branches have their own."""
+    records = load_checkpoints(ALIAS, [job.pk]).get(job.pk, [])
+    execute(
+        Run(
+            job=job,
+            task=registry.get_task(job.task_path),
+            alias=ALIAS,
+            history=history_of(job, records),
+            writer=writer,
+            parallel=True,
+            after_save=after_save,
+        )
+    )
+    connections.close_all()
+
+
+def performed(called: Any, stage: Stage, **hooks: Hook) -> Job:
+    (job,) = claim_only(called.enqueue())
+    perform(job, stage.writer(), **hooks)
+    return fresh(job)
+
+
+def test_the_branches_of_an_outrun_branch_stop_too(stage: Stage) -> None:
+    done: list[str] = []
+    begun, ended = stage.gate(), stage.gate()
+
+    @step
+    def slow(name: str) -> None:
+        done.append(name)
+        begun.set()
+        ended.wait(20)
+
+    @step
+    def fast() -> None:
+        begun.wait(20)
+
+    @task(path="tests.outruns")
+    def outruns() -> int:
+        def other() -> None:
+            gather(lambda: [slow("one"), slow("two")])
+
+        return first(fast, other).index
+
+    def decided(identity: str) -> None:
+        if identity == "first":
+            ended.set()
+
+    assert performed(outruns, stage, after_save=decided).return_value == 0
+    assert done == ["one"]
+
+
+def test_a_group_of_tasks_in_a_branch_may_wait(stage: Stage) -> None:
+    @task(path="tests.groups")
+    async def groups() -> None:
+        async def waits() -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(asleep(HOUR))
+
+        await agather(waits())
+
+    job = performed(groups, stage)
+    assert (job.state, job.wait_kind) == ("WAITING", "timer")
