@@ -16,6 +16,7 @@ from django.db import connections
 from django_durable.conf import get_settings
 from django_durable.engine import codec, enqueueing, finding, forking, instances, intake, registry
 from django_durable.engine.options import check_options
+from django_durable.engine.replay import COMPENSATION, FORK
 from django_durable.engine.rows import checkpoints as checkpoint_rows
 from django_durable.engine.states import CheckpointState
 from django_durable.exceptions import ForkPointError, InvalidArgumentsError, JobNotFoundError
@@ -105,7 +106,7 @@ def _explain(source_id: UUID, from_step: str) -> ForkPointError:
     """Why there is no such place. Raises: JobNotFoundError."""
     source = finding.find_job(source_id)
     rows = checkpoint_rows(get_settings().DATABASE).filter(job_id=source_id).order_by("seq")
-    known = [row for row in rows if row.kind != "fork"]
+    known = [row for row in rows if row.kind != FORK and not row.identity.startswith(COMPENSATION)]
     here = next((row for row in known if row.identity == from_step), None)
     undone = next((row for row in known if _is_undone(row, source)), None)
     if here is not None and undone is not None:

@@ -339,6 +339,55 @@ class WrongPlaceTests:
             fork_job(uuid4(), from_step="work", deadline=deadline)
 
 
+def give_back(name: str) -> None:
+    CALLS.append(f"undo {name}")
+
+
+@step(compensate=give_back)
+def take(name: str) -> str:
+    CALLS.append(name)
+    return name
+
+
+class CompensationTests:
+    """What the source did is the source's to undo."""
+
+    def test_a_step_that_was_undone_is_where_a_fork_begins(self) -> None:
+        def run() -> None:
+            work("1")
+            take("t")
+            work("2")
+            if len(CALLS) < 5:
+                raise ValueError
+
+        source = ended_job(redeployed("forks.undoes", run))
+        assert (source.state, CALLS) == ("FAILED", ["1", "t", "2", "undo t"])
+
+        with pytest.raises(ForkPointError, match="take before it is undone"):
+            fork_job(source, from_step="work#2")
+        with pytest.raises(ForkPointError, match="Those it has: work, take, work#2"):
+            fork_job(source, from_step="compensation@1/take")
+        fork = resumed_job(fork_job(source, from_step="take"))
+
+        assert fork.state == "SUCCESSFUL"
+        assert CALLS[4:] == ["t", "2"]
+
+    def test_a_fork_that_fails_undoes_only_what_it_did_itself(self) -> None:
+        def run() -> None:
+            take("kept")
+            take("own")
+            if len(CALLS) > 2:
+                raise ValueError
+
+        source = ended_job(redeployed("forks.undoes", run))
+        assert source.state == "SUCCESSFUL"
+
+        fork = resumed_job(fork_job(source, from_step="take#2"))
+
+        assert fork.state == "FAILED"
+        assert CALLS == ["kept", "own", "own", "undo own"]
+
+
 class RestartTests:
     def test_makes_a_new_job_of_the_stored_call(self) -> None:
         source = ended_job(three_steps(queue_name="orders", priority=3), "x")

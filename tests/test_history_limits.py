@@ -38,6 +38,15 @@ def work(number: int) -> int:
     return number
 
 
+def give_back(number: int) -> None:
+    DONE.append(-number)
+
+
+@step(compensate=give_back)
+def take(number: int) -> None:
+    DONE.append(number)
+
+
 def steps(count: int, **options: Any) -> Task[..., Any]:
     def run() -> int:
         return sum(work(number) for number in range(count))
@@ -138,6 +147,17 @@ class HardLimitTests:
 
         with limited(MAX_CHECKPOINTS=1):
             assert resumed_job(job).state == "SUCCESSFUL"
+
+    def test_steps_are_undone_beyond_it(self) -> None:
+        def run() -> None:
+            for number in (1, 2, 3):
+                take(number)
+
+        with limited(MAX_CHECKPOINTS=2):
+            job = ended_job(redeployed("limits.undoes", run))
+
+        assert (job.state, DONE) == ("FAILED", [1, 2, -2, -1])
+        assert error_of(job)["type"].endswith("HistoryTooLongError")
 
 
 class SoftLimitTests:

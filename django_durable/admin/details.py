@@ -18,7 +18,7 @@ from django.utils.translation import gettext, gettext_lazy
 from django_durable.admin import display
 from django_durable.admin.filters import children_of
 from django_durable.conf import get_settings
-from django_durable.engine.replay import CHILD, MARKERS
+from django_durable.engine.replay import CHILD, COMPENSATION, MARKERS
 from django_durable.engine.states import ApprovalState
 from django_durable.models import (
     Approval,
@@ -199,8 +199,12 @@ def _checkpoint_line(row: Mapping[str, Any]) -> CheckpointLine:
         next_try=next_at and display.clock_time(next_at),
         value=_value(row["value_head"], row["value_size"]),
         error=_error(row["error_head"], row["error_size"]),
-        can_fork=row["kind"] not in MARKERS,
+        can_fork=_can_fork(row),
     )
+
+
+def _can_fork(row: Mapping[str, Any]) -> bool:
+    return row["kind"] not in MARKERS and not row["identity"].startswith(COMPENSATION)
 
 
 def _value(head: str | None, size: int) -> SafeString | None:

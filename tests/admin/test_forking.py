@@ -80,6 +80,7 @@ class ForkTests:
     def test_each_checkpoint_offers_to_fork_there(self, admin_client: Client) -> None:
         source = failed_job()
         make_checkpoint(source, 0, identity="fork/x", kind="fork")
+        make_checkpoint(source, 9, identity="compensation@1/load")
 
         page = admin_client.get(page_url(source)).content.decode()
 

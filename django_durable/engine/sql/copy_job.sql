@@ -14,6 +14,7 @@ source as (
 chosen as (
     select seq, started_at from durable_checkpoint
     where job_id = %(source_id)s::uuid and identity = %(from_step)s::text
+        and kind <> 'fork' and not starts_with(identity, 'compensation@')
         and not exists (
             select from durable_checkpoint as undone
             where undone.job_id = %(source_id)s::uuid and undone.seq < durable_checkpoint.seq
@@ -55,7 +56,7 @@ copied as (
     from made, chosen, durable_checkpoint as done
     where done.job_id = %(source_id)s::uuid and done.seq < chosen.seq
         and done.state in ('SUCCESSFUL', 'FAILED') and done.kind <> 'fork'
-        and done.identity !~ '(^|/)compensation@[0-9]+/'
+        and not starts_with(done.identity, 'compensation@')
 ),
 -- what the source had published by then
 published as (
