@@ -308,6 +308,8 @@ def suspend(run: Run, ending: Ending) -> Suspended | None:
             if not (is_connection_error(error) or is_repeatable(error)):
                 raise
             connections[run.alias].close()
+        finally:
+            release_connections()
         time.sleep(pause)
         pause = min(pause * 2, LONGEST_PAUSE)
 

@@ -161,6 +161,16 @@ class ChoreTests:
         assert fresh(child).cancel_requested_at is not None
         assert families.find_children_to_cancel(connection, limit=9) == []
 
+    def test_parents_whose_children_are_asked_keep_it_from_nobody(self) -> None:
+        parents = [parent_job() for _ in range(3)]
+        children = claim_only(*[children_of(parent, CHILD)[0] for parent in parents])
+        cancel(*parents)
+        for _ in parents:
+            for child_id in families.find_children_to_cancel(connection, limit=1) or []:
+                cancel(Job.objects.get(pk=child_id))
+
+        assert all(fresh(child).cancel_requested_at is not None for child in children)
+
     def test_a_mark_alone_cancels_nobody(self) -> None:
         parent = rewritten_job(parent_job(), cancels_children=True)
         children = three_children(parent)

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import connections
 
-from django_durable import agather, asleep, first, gather, step, task
+from django_durable import agather, asleep, first, gather, step, task, wait_for_event
 from django_durable.engine import registry
 from django_durable.engine.checkpoints import load_checkpoints
 from django_durable.engine.executor import execute
@@ -35,7 +35,6 @@ def perform(job: Job, writer: Writer, after_save: Hook = lambda identity: None) 
             after_save=after_save,
         )
     )
-    connections.close_all()
 
 
 def performed(called: Any, stage: Stage, **hooks: Hook) -> Job:
@@ -71,6 +70,21 @@ def test_the_branches_of_an_outrun_branch_stop_too(stage: Stage) -> None:
 
     assert performed(outruns, stage, after_save=decided).return_value == 0
     assert done == ["one"]
+
+
+def test_a_slot_whose_job_waits_holds_no_connection(stage: Stage) -> None:
+    @task(path="tests.waits")
+    def waits() -> None:
+        wait_for_event("go")
+
+    (job,) = claim_only(waits.enqueue())
+
+    def run_in_a_slot() -> bool:
+        perform(job, stage.writer())
+        return connections[ALIAS].connection is not None
+
+    assert stage.actor("slot").do(run_in_a_slot) is False
+    assert fresh(job).state == "WAITING"
 
 
 def test_a_group_of_tasks_in_a_branch_may_wait(stage: Stage) -> None:

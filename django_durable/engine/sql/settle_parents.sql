@@ -78,7 +78,9 @@ done as (
                 and wait.state = 'STARTED'
         )
         and (
-            (
+            -- in a transaction that sees siblings as they were: the parent looks for itself
+            current_setting('transaction_isolation') not in ('read committed', 'read uncommitted')
+            or (
                 select true from durable_job
                 where parent_id = family.parent_id and awaited_as = family.awaited_as
                     and state in ('READY', 'SCHEDULED', 'RUNNING', 'WAITING')

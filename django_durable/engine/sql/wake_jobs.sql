@@ -13,7 +13,7 @@ woken as (
         wait_reason = null,
         waiting_since = null,
         wait_deadline_at = null
-    where id = any (%(ids)s::uuid[]) and state = 'WAITING' and wait_kind <> 'blocked'
+    where id = any (%(ids)s::uuid[]) and state = 'WAITING' and wait_kind not in ('blocked', 'limit')
     returning queue_name
 ),
 notified as (
