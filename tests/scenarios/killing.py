@@ -164,7 +164,7 @@ class Killing:
                     raise AssertionError(
                         f"{one}\nnever ended: {end_of(one.jobs, one.ref)}\n{self._log_of(one)}"
                     )
-            time.sleep(0.02)
+            time.sleep(0.03)
 
     # --- one round
 
@@ -198,6 +198,7 @@ class Killing:
         return Orders(
             queue=queue,
             slots=story.slots,
+            poll=mortal.HEIRS_POLL if queue == HEIR else mortal.POLL,
             database=connection.settings_dict["NAME"],
             points=self._folder / f"{queue}.points",
             log=self._folder / f"{queue}.log",

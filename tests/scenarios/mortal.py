@@ -23,6 +23,7 @@ from typing import Any
 
 import django
 import psycopg
+import psycopg_pool  # noqa: F401 (once for every fork)
 from django.apps import apps
 from django.db import connections
 from django.db.migrations.loader import MigrationLoader
@@ -41,7 +42,9 @@ from django_durable.management.commands.durable_worker import configure_logging
 
 WRITES = re.compile(r"\b(?:insert\s+into|update|delete\s+from)\s+\"?(durable_(?!worker)\w+)", re.I)
 LEASE = timedelta(seconds=5)
-POLL = timedelta(seconds=0.05)
+POLL = timedelta(seconds=0.5)
+HEIRS_POLL = timedelta(seconds=0.1)
+"""The heir keeps house for all, who else hear of what is ready by NOTIFY."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +64,7 @@ class Orders:
 
     queue: str
     slots: int
+    poll: timedelta
     database: str
     points: Path
     log: Path
@@ -78,7 +82,7 @@ def work(orders: Orders) -> None:
     Points(orders).install()
     configure_logging(1)
     options = WorkerOptions(
-        queues=[orders.queue], slots=orders.slots, lease=LEASE, poll_interval=POLL
+        queues=[orders.queue], slots=orders.slots, lease=LEASE, poll_interval=orders.poll
     )
     code = Worker(options).run()
     sys.stderr.flush()
