@@ -313,7 +313,6 @@ class UndoTests:
         assert (order.state, order.payment) == (Order.State.CANCELLED, "")
         assert Refund.objects.get().charge.number == "ch_page"
 
-
     def test_nobody_can_pay_while_the_staff_cancels(self, make_order: MakeOrder) -> None:
         order = make_order(card=BANK)
         (job,) = run_jobs()
