@@ -2,22 +2,18 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
 from typing import Any
-from uuid import uuid5
 
 import pytest
 from django.db import connection
 from django.utils import translation
 
 from django_durable import (
-    Task,
     cancel_job,
     current_job,
-    current_step,
     enqueue,
     gather,
     retry_job,
@@ -25,16 +21,14 @@ from django_durable import (
     step,
     task,
 )
-from django_durable.engine import claims, compensations, outcomes
+from django_durable.engine import claims, compensating, compensations, outcomes
+from django_durable.engine.executor import outcome_of
+from django_durable.engine.run import Ending, Stop
 from django_durable.exceptions import (
     JobError,
-    NestedStepError,
-    StepValueError,
-    TaskDefinitionError,
 )
 from django_durable.models import Checkpoint, Job, JobState
 from django_durable.signals import job_finished, job_started
-from django_durable.testing import crash_after
 from tests.builders import (
     HOUR,
     checkpoints_of,
@@ -44,177 +38,41 @@ from tests.builders import (
     outcomes_of,
     policy,
     receiver_of,
-    redeployed,
     resumed_job,
     rewritten_job,
 )
+from tests.engine.test_executor import claimed_run
 from tests.testapp.models import Account, Charge
+from tests.undoing import (
+    UNDONE,
+    Parcel,
+    book,
+    call,
+    charge,
+    failing,
+    forget,
+    keys_of,
+    letter,
+    pack,
+    pays,
+    refusals,
+    reserve,
+    states_of,
+    told,
+    trip,
+    undo,
+    undone,
+    unpack,
+    wait_then_break,
+)
 
 pytestmark = pytest.mark.django_db
-
-told: list[str] = []
-"""What was done and undone, in order."""
-keys: list[tuple[str, str]] = []
-"""By which step, under which idempotency key."""
-refusals: dict[str, list[Exception]] = {}
-"""What the next runs of a compensation raise, by its name, first to last."""
 
 
 @pytest.fixture(autouse=True)
 def _nothing_told() -> Iterator[None]:
     yield
-    for memory in (told, keys, refusals):
-        memory.clear()
-
-
-def tell(what: str) -> str:
-    keys.append((current_step().name, current_step().idempotency_key))
-    told.append(what)
-    return what
-
-
-def undo(what: str) -> None:
-    name = current_step().name
-    if refusals.get(name):
-        keys.append((name, current_step().idempotency_key))
-        raise refusals[name].pop(0)
-    tell(f"undo {what}")
-
-
-def keys_of(*names: str) -> list[str]:
-    return [key for name, key in keys if name in names]
-
-
-@dataclass
-class Parcel:
-    weight: int
-
-
-def refund(ref: str, result: str) -> None:
-    undo(f"{ref}: {result}")
-
-
-@step(compensate=refund)
-def charge(ref: str) -> str:
-    return tell(f"charge {ref}")
-
-
-@step(retry=policy(2), raises=(ConnectionError,))
-def give_back(ref: str, amount: int = 1) -> None:
-    undo(f"reserve {ref} {amount} try {current_step().attempt}")
-
-
-@step(compensate=give_back)
-def reserve(ref: str, amount: int = 1) -> str:
-    return tell(f"reserve {ref}")
-
-
-@step(atomic=True)
-def cross_out(ref: str) -> None:
-    undo(f"book {ref}")
-    Charge.objects.filter(order_ref=ref).delete()
-
-
-@step(atomic=True, compensate=cross_out)
-def book(ref: str) -> int:
-    tell(f"book {ref}")
-    return Charge.objects.create(order_ref=ref).pk
-
-
-async def hang_up(ref: str) -> None:
-    undo(f"call {ref}")
-
-
-@step(compensate=hang_up)
-async def call(ref: str) -> str:
-    return tell(f"call {ref}")
-
-
-@step(at_most_once=True)
-def apologise(ref: str) -> None:
-    undo(f"letter {ref}")
-
-
-@step(at_most_once=True, compensate=apologise)
-def letter(ref: str) -> str:
-    return tell(f"letter {ref}")
-
-
-def unpack(*args: Any, **kwargs: Any) -> None:
-    undo(f"pack {args} {kwargs}")
-
-
-def unpack_parcel(parcel: Any, *, account: Any = None, result: Any) -> None:
-    undo(f"pack {parcel} {account} {result}")
-
-
-@step(compensate=unpack_parcel, key=lambda parcel, account=None: parcel.weight)
-def pack(parcel: Parcel, *, account: Account | None = None) -> Parcel:
-    tell(f"pack {parcel}")
-    return Parcel(parcel.weight + 1)
-
-
-@step
-def no_way_back(ref: str) -> None:
-    tell(f"no way back {ref}")
-
-
-@step
-def break_down(ref: str = "") -> None:
-    raise ValueError(f"broken {ref}")
-
-
-@task
-def trip(ref: str) -> None:
-    charge(ref)
-    reserve(ref)
-    book(ref)
-    break_down(ref)
-
-
-@task
-def wait_then_break(ref: str) -> None:
-    charge(ref)
-    sleep(HOUR)
-    break_down(ref)
-
-
-@task
-def pays(ref: str) -> str:
-    return charge(ref)
-
-
-UNDONE = ["undo book a", "undo reserve a 1 try 1", "undo a: charge a"]
-
-
-def undone() -> list[str]:
-    return [what for what in told if what.startswith("undo")]
-
-
-def failing(*steps: Callable[[], Any], **options: Any) -> Task[..., Any]:
-    """A task that takes some steps and fails."""
-
-    @task(path="failing", **options)
-    def fail() -> None:
-        for one in steps:
-            one()
-        raise LookupError("the end")
-
-    return fail
-
-
-def mended(*steps: Callable[[], Any], **options: Any) -> None:
-    """The same task after a deploy: it takes these steps and returns."""
-
-    def take_steps() -> None:
-        for one in steps:
-            one()
-
-    redeployed("failing", take_steps, **options)
-
-
-def states_of(job: Job) -> dict[str, str]:
-    return {identity: row.state for identity, row in checkpoints_of(job).items()}
+    forget()
 
 
 class OrderTests:
@@ -514,15 +372,15 @@ def slow(ref: str) -> None: ...
 class BlockedTests:
     def test_an_unknown_compensation_blocks_the_job_until_it_is_known(self) -> None:
         job = crashed_job(trip, "a", after="break_down")
-        known = compensations._compensations.pop(f"{__name__}.give_back")
+        known = compensations._compensations.pop("tests.undoing.give_back")
 
         job = resumed_job(job)
         assert (job.state, job.wait_kind, job.ends_as) == ("WAITING", "blocked", "FAILED")
         assert job.wait_reason == (
-            f"step reserve is to be undone by {__name__}.give_back, which is not declared here"
+            "step reserve is to be undone by tests.undoing.give_back, which is not declared here"
         )
         assert undone() == UNDONE[:1]
-        compensations._compensations[f"{__name__}.give_back"] = known
+        compensations._compensations["tests.undoing.give_back"] = known
         job = resumed_job(retry_job(job))
 
         assert (job.state, undone(), job.attempt) == ("FAILED", UNDONE, 1)
@@ -555,7 +413,7 @@ class BlockedTests:
         job = resumed_job(job)
 
         assert (job.state, job.wait_kind) == ("WAITING", "blocked")
-        assert f"{__name__}.refund does not take what step charge recorded: " in job.wait_reason
+        assert "tests.undoing.refund does not take what step charge recorded: " in job.wait_reason
         assert says in job.wait_reason
 
     def test_the_step_may_be_renamed_meanwhile(self) -> None:
@@ -717,271 +575,6 @@ class EndTests:
         assert ends == ["FAILED"]
 
 
-class RetryTests:
-    def test_charge_refund_charge_again_under_three_keys(self) -> None:
-        job = ended_job(failing(partial(charge, "a"), partial(no_way_back, "a")))
-        mended(partial(charge, "a"), partial(no_way_back, "a"))
-
-        job = resumed_job(retry_job(job))
-
-        assert (job.state, told) == (
-            "SUCCESSFUL", ["charge a", "no way back a", "undo a: charge a", "charge a"]
-        )  # fmt: skip
-        assert len(set(keys_of("charge", "refund"))) == 3
-        assert states_of(job) == {
-            "no_way_back": "SUCCESSFUL",
-            "compensation@1/charge": "SUCCESSFUL",
-            "charge": "SUCCESSFUL",
-        }
-
-    def test_what_was_charged_again_is_undone_again(self) -> None:
-        job = ended_job(trip, "a")
-
-        job = resumed_job(retry_job(job))
-
-        assert undone() == UNDONE * 2
-        assert len(set(keys_of("charge", "refund"))) == 4
-        assert states_of(job)["compensation@2/charge"] == "SUCCESSFUL"
-
-    def test_what_could_not_be_undone_is_tried_again_at_the_next_end_under_its_key(self) -> None:
-        refusals["refund"] = [ValueError("no")]
-        job = ended_job(failing(partial(charge, "a")))
-        assert states_of(job)["charge"] == "SUCCESSFUL"
-
-        job = resumed_job(retry_job(job))
-
-        assert told == ["charge a", "undo a: charge a"]
-        assert len(keys_of("refund")) == 2
-        assert len(set(keys_of("refund"))) == 1
-        assert states_of(job)["compensation@1/charge"] == "FAILED"
-        assert states_of(job)["compensation@2/charge"] == "SUCCESSFUL"
-
-    def test_the_mended_task_may_begin_with_something_else(self) -> None:
-        job = ended_job(failing(partial(charge, "a"), partial(reserve, "a")))
-        told.clear()
-        mended(
-            partial(book, "b"), partial(reserve, "a", amount=2), partial(charge, "a"), break_down
-        )
-
-        job = resumed_job(retry_job(job))
-
-        assert told == [
-            "book b", "reserve a", "charge a",
-            "undo a: charge a", "undo reserve a 2 try 1", "undo book b",
-        ]  # fmt: skip
-
-    def test_a_step_that_runs_again_may_be_of_another_kind(self) -> None:
-        job = ended_job(failing(partial(charge, "a")))
-        other = step(name="charge", at_most_once=True)(lambda: tell("other"))
-        mended(other)
-
-        job = resumed_job(retry_job(job))
-
-        assert (job.state, told[-1]) == ("SUCCESSFUL", "other")
-        row = checkpoints_of(job)["charge"]
-        assert (row.kind, row.state, row.compensation) == ("at_most_once", "SUCCESSFUL", None)
-
-    def test_a_new_step_before_one_that_stands_still_blocks(self) -> None:
-        """Though the steps that run again have later numbers than those that stand."""
-        called = failing(partial(charge, "a"), partial(no_way_back, "a"), partial(charge, "b"))
-        job = ended_job(called)
-        with crash_after("charge"):
-            resumed_job(retry_job(job))
-        told.clear()
-        mended(partial(charge, "a"), renamed, partial(no_way_back, "a"))
-
-        job = resumed_job(job)
-
-        assert (job.state, job.wait_kind, told) == ("WAITING", "blocked", [])
-
-    def test_jobs_enqueued_in_a_step_that_runs_again_are_others(self) -> None:
-        job = ended_job(failing(partial(enqueues, "a")))
-
-        job = resumed_job(retry_job(job))
-
-        origins = (
-            Job.objects.filter(parent_id=job.pk).order_by("id").values_list("origin", flat=True)
-        )
-        assert list(origins) == [
-            f"enqueues/enqueue:{pays.path}",
-            f"enqueues/#1/enqueue:{pays.path}",
-        ]
-
-    def test_records_of_undoing_outlive_a_retry(self) -> None:
-        refusals["refund"] = [ValueError("no")]
-        job = ended_job(failing(partial(charge, "a"), retry=policy(1)))
-        mended(break_down, retry=policy(2))
-
-        job = resumed_job(retry_job(job), ahead=HOUR)
-
-        assert states_of(job)["compensation@1/charge"] == "FAILED"
-
-
-@step
-def renamed() -> None:
-    tell("renamed")
-
-
-@step(compensate=unpack)
-def enqueues(ref: str) -> None:
-    enqueue(pays, ref)
-
-
-class KeyTests:
-    def test_a_compensation_has_one_key_over_all_its_tries_and_not_the_steps(self) -> None:
-        refusals["give_back"] = [ConnectionError("busy")]
-
-        job = ended_job(failing(partial(reserve, "a")))
-        resumed_job(job, ahead=HOUR)
-
-        assert [name for name, _ in keys] == ["reserve", "give_back", "give_back"]
-        assert len(set(keys_of("give_back"))) == 1
-        assert keys_of("reserve")[0] not in keys_of("give_back")
-        assert {len(key) for _, key in keys} == {36}
-
-    def test_the_first_key_of_a_step_is_that_of_its_identity(self) -> None:
-        job = ended_job(pays, "a")
-
-        assert keys_of("charge") == [str(uuid5(job.pk, "charge"))]
-
-
-def local_refund(ref: str) -> None: ...
-
-
-def with_result(ref: str, result: int) -> None: ...
-
-
-def other_names(reference: str) -> None: ...
-
-
-def other_name(ref: str, money: int) -> None: ...
-
-
-def other_order(amount: int, ref: str) -> None: ...
-
-
-def less(ref: str) -> None: ...
-
-
-def more(ref: str, amount: int, why: str) -> None: ...
-
-
-def by_position(ref: str, amount: int, /) -> None: ...
-
-
-def result_first(result: int, ref: str, amount: int) -> None: ...
-
-
-class Desk:
-    def refund(self, ref: str) -> None: ...
-
-
-class DeclarationTests:
-    @pytest.mark.parametrize(
-        ("compensate", "says"),
-        [
-            ("refund", "compensate must be a function, or a step."),
-            (pays, "it must be a function of a module, under a name"),
-            (lambda ref, amount: None, "it must be a function of a module, under a name"),
-            (Desk().refund, "it must be a function of a module, under a name"),
-            (partial(refund), "it must be a function of a module, under a name"),
-            (other_names, "too many positional arguments"),
-            (other_name, "it would get amount as money"),
-            (other_order, "it would get ref as amount"),
-            (less, "too many positional arguments"),
-            (more, "missing a required argument: 'why'"),
-            (by_position, "by_position: "),
-            (result_first, "multiple values for argument 'result'"),
-        ],
-    )
-    def test_what_cannot_undo_the_step_is_refused(self, compensate: Any, says: str) -> None:
-        with pytest.raises(TaskDefinitionError) as caught:
-
-            @step(compensate=compensate)
-            def two(ref: str, amount: int) -> None: ...
-
-        assert says in str(caught.value)
-        assert str(caught.value).startswith('Task or step "two" cannot be declared: ')
-
-    def test_a_local_function_is_refused(self) -> None:
-        def local_refund(ref: str) -> None: ...
-
-        with pytest.raises(TaskDefinitionError, match="under a name"):
-            step(compensate=local_refund)(lambda ref: None)
-
-    @pytest.mark.parametrize(
-        "parameters", ["ref, amount=1", "ref, /", "*, ref", "ref, *rest, **more", ""]
-    )
-    def test_anything_can_be_undone_by_what_takes_anything(self, parameters: str) -> None:
-        function = eval(f"lambda {parameters}: None")
-
-        assert step(compensate=unpack)(function).rule.compensation.path == f"{__name__}.unpack"
-
-    @pytest.mark.parametrize("parameters", ["ref, result", "result, ref"])
-    def test_a_parameter_result_of_the_steps_own_is_refused(self, parameters: str) -> None:
-        with pytest.raises(TaskDefinitionError, match="both take result"):
-            step(compensate=with_result)(eval(f"lambda {parameters}: None"))
-
-    def test_two_functions_of_one_name_are_refused(self) -> None:
-        first = {"__name__": "twice"}
-        exec("def refund(ref): ...", first)
-        step(name="one", compensate=first["refund"])(charge.rule.func)
-        second = {"__name__": "twice"}
-        exec("\ndef refund(ref): ...", second)
-
-        with pytest.raises(TaskDefinitionError, match="another function of that name"):
-            step(name="two", compensate=second["refund"])(letter.rule.func)
-
-    def test_a_module_may_be_loaded_again(self) -> None:
-        for _ in range(2):
-            module: dict[str, Any] = {"__name__": "loaded", "step": step}
-            exec(
-                "def undo(): ...\n"
-                "@step(compensate=undo)\n"
-                "def one(): ...\n"
-                "@step(compensate=undo)\n"
-                "def two(): ...\n",
-                module,
-            )
-
-        found = compensations.find('{"path":"loaded.undo","step":"loaded.two"}')
-        assert found is not None
-        assert found.step.rule.func is module["undo"]
-
-    def test_arguments_that_cannot_be_kept_are_refused_before_the_body(self) -> None:
-        caught: list[StepValueError] = []
-
-        def charge_connection() -> None:
-            try:
-                charge(connection)
-            except StepValueError as error:
-                caught.append(error)
-
-        job = ended_job(task(path="failing")(charge_connection))
-
-        assert (job.state, told, checkpoints_of(job)) == ("SUCCESSFUL", [], {})
-        assert str(caught[0]).startswith(
-            f'What step "charge" is called with, to be undone by {__name__}.refund, cannot be '
-            "kept: ref cannot be stored: "
-        )
-
-    def test_inside_another_step_it_is_refused(self) -> None:
-        @step
-        def outer() -> None:
-            with pytest.raises(NestedStepError, match="is compensated and was called inside"):
-                charge("a")
-
-        assert ended_job(task(path="nesting")(lambda: outer())).state == "SUCCESSFUL"
-
-    def test_outside_jobs_nothing_is_undone(self) -> None:
-        assert charge("a") == "charge a"
-        assert told == ["charge a"]
-
-    def test_no_step_is_called_as_compensations_are(self) -> None:
-        with pytest.raises(TaskDefinitionError, match="must not begin with compensation@"):
-            step(name="compensation@1")(lambda: None)
-
-
 class LeaseTests:
     def test_who_lost_the_job_says_nothing_and_the_next_one_goes_on(self) -> None:
         job = ended_job(failing(partial(charge, "a"), partial(loses_its_job, "a")))
@@ -989,6 +582,17 @@ class LeaseTests:
         assert (job.state, job.lease_token) == ("FAILED", 2)
         assert undone() == ["undo losing 1", "undo losing 2", "undo a: charge a"]
         assert set(keys_of("loses_it")) == {keys_of("loses_it")[0]}
+
+    def test_a_run_that_lost_its_job_undoes_nothing(self) -> None:
+        job = crashed_job(failing(partial(charge, "a")), after="charge")
+        rewritten_job(job, state="READY", worker_id=None)
+        run = claimed_run(job)
+        run.ending = Ending(stop=Stop.LEASE_LOST)
+        end = outcome_of(run, JobState.FAILED)
+
+        assert compensating.undo(run, end) is run.ending
+        job.refresh()
+        assert (job.ends_as, undone()) == (None, [])
 
     def test_a_decision_stands(self) -> None:
         job = pays.enqueue("a")
