@@ -1,5 +1,6 @@
 """Saving checkpoints: fenced by the lease, which is held to the commit; a final row stays."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -93,6 +94,64 @@ class FenceTests:
         answers = save_checkpoints(connection, batch)
 
         assert [answer.saved for answer in answers] == [True, False, True]
+
+
+@pytest.mark.django_db
+class CompensationTests:
+    def test_what_undoes_a_step_marks_it_alone_and_among_others(self) -> None:
+        job = running_job()
+        save_checkpoints(connection, [checkpoint(job, compensation='{"path": "p"}')])
+        undoing = [
+            checkpoint(job, "compensation@1/late", undoes="late"),
+            checkpoint(job, "compensation@1/early", undoes="early"),
+            checkpoint(job, "more", compensation='{"path": "q"}'),
+        ]
+
+        answers = [
+            *save_checkpoints(connection, undoing[:1]),
+            *save_checkpoints(connection, undoing),
+        ]
+
+        assert [(answer.held, answer.saved) for answer in answers] == [
+            (True, True), (True, False), (True, True), (True, True)
+        ]  # fmt: skip
+        rows = checkpoints_of(job)
+        assert {name: row.state for name, row in rows.items()} == {
+            "early": "COMPENSATED",
+            "late": "COMPENSATED",
+            "compensation@1/late": "SUCCESSFUL",
+            "compensation@1/early": "SUCCESSFUL",
+            "more": "SUCCESSFUL",
+        }
+        assert rows["late"].compensation == '{"path": "p"}'
+        assert rows["more"].compensation == '{"path": "q"}'
+
+    def test_it_marks_nothing_if_the_lease_is_lost_or_the_step_is_not_done(self) -> None:
+        job = running_job()
+        save_checkpoints(connection, [checkpoint(job, state="FAILED", value=None, error="{}")])
+
+        rows = [
+            checkpoint(job, "u", undoes="early", lease_token=9),
+            checkpoint(job, "v", undoes="late"),
+        ]
+        answers = [save_checkpoints(connection, [row])[0] for row in rows]
+
+        assert answers == [LOST, Saved(held=True, saved=True, cancelled=False)]
+        assert [row.state for row in checkpoints_of(job).values()] == [
+            "SUCCESSFUL", "FAILED", "SUCCESSFUL"
+        ]  # fmt: skip
+
+    def test_a_step_that_was_undone_is_saved_anew(self) -> None:
+        job = running_job()
+        save_checkpoints(connection, [checkpoint(job, "u", undoes="early")])
+        other = {"kind": "atomic", "fingerprint": "2", "function": "g", "compensation": "{}"}
+        batch = [checkpoint(job), replace(checkpoint(job, "early"), seq=7, **other)]
+
+        assert all(answer.saved for answer in save_checkpoints(connection, batch))
+
+        row = checkpoints_of(job)["early"]
+        assert (row.seq, {name: getattr(row, name) for name in other}) == (7, other)
+        assert row.state == "SUCCESSFUL"
 
 
 @pytest.mark.django_db(transaction=True)
