@@ -236,7 +236,7 @@ def test_nor_does_one_that_left_before_it_had_its_answer(shown: Callable[..., Wa
 
     def leave(page: Page) -> None:
         held: list[Route] = []
-        page.route("**/durable/progress/**", held.append)
+        page.route("**/durable/progress/**", lambda route: held.append(route))
         with page.expect_request("**/durable/progress/**"):
             page.clock.run_for(1000)
         page.evaluate("document.querySelector('main').remove()")
