@@ -97,6 +97,15 @@ def load_by_key(number: int) -> int:
     return number
 
 
+def give_back() -> None:
+    set_progress(3)
+    set_progress(2)
+
+
+@step(compensate=give_back)
+def book() -> None: ...
+
+
 class ReadingTests:
     def test_what_was_told_last_is_there(self) -> None:
         job = job_of(lambda: set_progress(3, 4, "loading"))
@@ -537,6 +546,18 @@ class ReplayTests:
         job = ended_job(import_lines)
 
         assert get_values(resumed_job(fork_job(job, from_step="load#2"))) == {"source": "a.csv"}
+
+
+class CompensationTests:
+    def test_what_is_told_while_steps_are_undone_is_written_too(self, clock: list[float]) -> None:
+        def body() -> None:
+            set_progress(1)
+            book()
+            raise LookupError
+
+        job = job_of(body)
+
+        assert (job.state, done_of(job)) == ("FAILED", 2)
 
 
 class StoppingTests:

@@ -147,7 +147,7 @@ class CrashAfterTests:
     @pytest.mark.parametrize("name", ["gather/1/charge", "charge"])
     def test_a_step_of_a_branch_has_its_name_too(self, name: str) -> None:
         charge = step(name="charge")(lambda ref: Charge.objects.create(order_ref=ref).pk)
-        job = task(path="charging")(
+        job = task(path="testing.charging")(
             lambda: gather(lambda: charge("a"), lambda: charge("b"))
         ).enqueue()
 

@@ -302,6 +302,7 @@ def write(run: Run, decided: Outcome | Ending) -> Conclusion:
         decided = outcome_of(run, JobState.CANCELLED)  # asked for meanwhile, or the lease is lost
     end = decided
     undone = in_context(run, lambda: compensating.undo(run, end))
+    tell_last(run, succeeded=False)
     if isinstance(undone, Ending):
         return write_ending(run, undone)
     return run.writer.finish(undone), undone

@@ -183,7 +183,7 @@ class TagTests:
         with pytest.raises(TemplateSyntaxError, match="job_progress takes a job, not "):
             rendered(job=job)
 
-    @pytest.mark.urls("example_project.urls")
+    @pytest.mark.urls("tests.testapp.asking_urls")
     def test_without_the_addresses_it_says_what_to_add(self) -> None:
         with pytest.raises(ImproperlyConfigured, match=r'path\("durable/", include\('):
             rendered(job=enqueue(load, 1, 2))
