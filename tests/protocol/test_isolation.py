@@ -39,9 +39,8 @@ def done_or_refused(user: Actor, verb: Callable[[], object]) -> str:
         user.do(verb)
         user.commit()
     except OperationalError as error:
-        assert is_repeatable(error)
         user.rollback()
-        return "refused"
+        return "refused" if is_repeatable(error) else str(error)
     return "done"
 
 
