@@ -113,7 +113,8 @@ def first(*branches: Callable[[], Any]) -> First:
     """Run branches side by side until one ends; which one is recorded, and the same on replay.
 
     The others stop at their next durable call, and are not run again; what they have done so far
-    stands, and children they started go on. What the first one raises is raised.
+    stands, and children they started go on. An event sent to the job that one of them took, and
+    made nothing of, is put back for the next wait. What the first one raises is raised.
 
     Raises: as ``gather``.
     """

@@ -29,7 +29,7 @@ from django_durable.engine.options import (
     check_moment,
 )
 from django_durable.engine.polling import Poll, poll
-from django_durable.engine.replay import Recorded, check_name, keyed
+from django_durable.engine.replay import MAILBOX, Recorded, check_name, keyed
 from django_durable.engine.states import WaitKind
 from django_durable.engine.waiting import Point, WaitRule
 from django_durable.engine.waits import read_event, take_message
@@ -103,7 +103,7 @@ def _mailbox_rule(name: str, timeout: timedelta | None) -> WaitRule:
     check_name(name, what="event")
     return WaitRule(
         call="wait_for_event()",
-        name=f"event:{name}",
+        name=f"{MAILBOX}{name}",
         checkpoint_kind="event",
         kind=WaitKind.EVENT,
         reason=f'waits for event "{name}"',

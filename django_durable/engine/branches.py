@@ -27,8 +27,10 @@ from django_durable.engine.run import (
     leave_scope,
     release_connections,
 )
+from django_durable.engine.waits import put_messages_back
 from django_durable.exceptions import Suspension, SuspensionSwallowedError
 
+OUTRUN = Ending(stop=Stop.OUTRUN)
 MOST_THREADS = 32
 """How many branches of one job have threads at once; the others take their turn."""
 
@@ -101,15 +103,26 @@ def run_all(run: Run, branches: Sequence[Branch]) -> None:
 def run_until_first(
     run: Run, branches: Sequence[Branch], record: Callable[[int], object]
 ) -> Branch | None:
-    """Run branches until one has ended, ``record`` its index, and let the others stop.
+    """Run branches until one has ended, let the others stop, and ``record`` its index.
 
-    A branch stops at its next durable call; until then this waits for it. None: each one waits.
+    A branch stops at its next durable call; until then this waits for it. A message that it took
+    and made nothing of is put back. None: each one waits.
     """
+    winner = _find_first(run, branches)
+    if winner is None:
+        return None
+    with suppress(Suspension):  # the run remembers; ``conclude`` raises it
+        put_back(run, [branch.scope for branch in branches if branch is not winner])
+        record(branches.index(winner))
+    return winner
+
+
+def _find_first(run: Run, branches: Sequence[Branch]) -> Branch | None:
     for branch in branches:
         if branch.is_inline or not run.parallel:
             branch.run()
             if branch.has_ended and run.ending is None:
-                return _record(branch, branches, record)
+                return branch
     todo = [branch for branch in branches if not branch.has_run]
     ended: SimpleQueue[Branch] = SimpleQueue()
     _start_threads(todo, ended)
@@ -117,18 +130,36 @@ def run_until_first(
     for _ in todo:
         branch = ended.get()
         if winner is None and branch.has_ended and run.ending is None:
-            winner = _record(branch, branches, record)
+            winner = branch
+            _stop_others(winner, branches)
     return winner
 
 
-def _record(winner: Branch, branches: Sequence[Branch], record: Callable[[int], object]) -> Branch:
-    """Make it known, and stop the others, also if the run itself has to stop now."""
+def _stop_others(winner: Branch, branches: Sequence[Branch]) -> None:
     for branch in branches:
         if branch is not winner:
-            branch.scope.ending = branch.scope.ending or Ending(stop=Stop.OUTRUN)
-    with suppress(Suspension):  # the run remembers; ``conclude`` raises it when all have stopped
-        record(branches.index(winner))
-    return winner
+            branch.scope.ending = branch.scope.ending or OUTRUN
+
+
+def put_back(run: Run, losers: Sequence[Scope]) -> None:
+    """Put messages back that these branches took last.
+
+    What a branch went on from stays, even if it only waits since. Nothing is recorded after what is
+    undone, so it can be undone alone: should the process die now, the branch would wait again.
+    """
+    job_id, token, history = run.job.id, run.job.lease_token, run.history
+    taken = [
+        record.identity
+        for record in history.records.values()
+        if any(record.identity.startswith(scope.path) for scope in losers)
+        and record.is_taken_message
+        and history.scope_of(record.identity).ending in (None, OUTRUN)
+        and history.is_last(record)
+    ]
+    if not taken:
+        return
+    run.writer.call(lambda connection: put_messages_back(connection, job_id, token, taken))
+    history.forget(taken)
 
 
 def _start_threads(branches: Sequence[Branch], ended: SimpleQueue[Branch]) -> None:

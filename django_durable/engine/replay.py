@@ -69,6 +69,12 @@ class Recorded:
             return self.identity
         return self.fingerprint + self.identity.rpartition("/")[2]
 
+    @property
+    def is_taken_message(self) -> bool:
+        """Whether it is the end of a wait for an event that was sent to this job, not copied."""
+        is_own = self.kind == "event" and self.lease_token != COPIED
+        return is_own and self.identity.rpartition("/")[2].startswith(MAILBOX) and self.is_final
+
 
 def check_name(name: object, *, what: str = "step") -> str:
     """The name, if it can be part of an identity. Raises: TaskDefinitionError."""
@@ -290,9 +296,27 @@ class History:
         """Whether an operator allowed one of these to run without a checkpoint."""
         return not self._allowed.isdisjoint(names)
 
+    def scope_of(self, identity: str) -> Scope:
+        """The scope in which a call of this run stood."""
+        return self.scope(_path_of(identity))
+
+    def is_last(self, record: Recorded) -> bool:
+        """Whether nothing was recorded after it in its scope, its branches, or around it."""
+        here = _path_of(record.place)
+        paths = [_path_of(one.place) for one in self.records.values() if one.seq > record.seq]
+        return not any(path.startswith(here) or here.startswith(path) for path in paths)
+
+    def forget(self, identities: Iterable[str]) -> None:
+        for identity in identities:
+            del self.records[identity]
+
     def add(self, record: Recorded) -> None:
         self.records.pop(record.identity, None)  # the last one saved is to be the last one here
         self.records[record.identity] = record
+
+
+def _path_of(identity: str) -> str:
+    return identity[: identity.rfind("/") + 1]
 
 
 def life_path(continued_count: int) -> str:
@@ -301,6 +325,8 @@ def life_path(continued_count: int) -> str:
 
 
 COMPENSATION, PATCH, FORK = "compensation@", "patch", "fork"
+MAILBOX = "event:"
+"""How the name of a wait for an event sent to the job begins."""
 CHILD = "child"
 """The kind of the checkpoint of a child's end; its fingerprint is the scope that awaits it."""
 COPIED = 0

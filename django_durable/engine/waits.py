@@ -26,6 +26,7 @@ INSERT_MESSAGES = load("insert_messages")
 LOCK_WAITING = load("lock_waiting")
 WAKE_JOBS = load("wake_jobs")
 TAKE_MESSAGE = load("take_message")
+PUT_MESSAGES_BACK = load("put_messages_back")
 READ_EVENT = load("read_event")
 END_TIMERS = load("end_timers")
 PROMOTE_DUE = load("promote_due")
@@ -293,6 +294,14 @@ def take_message(connection: Connection, checkpoint: Any, name: str) -> Taken:
         "function": checkpoint.function,
     }
     return Taken(*fetch_all(connection, TAKE_MESSAGE, params)[0])
+
+
+def put_messages_back(
+    connection: Connection, job_id: UUID, lease_token: int, identities: Sequence[str]
+) -> None:
+    """Forget that these waits have taken their messages; nothing without the lease. Idempotent."""
+    params = {"job_id": job_id, "lease_token": lease_token, "identities": list(identities)}
+    execute(connection, PUT_MESSAGES_BACK, params)
 
 
 def read_event(connection: Connection, key: str) -> str | None:

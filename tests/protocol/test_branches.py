@@ -8,12 +8,21 @@ from typing import Any
 
 from django.db import connections
 
-from django_durable import agather, asleep, first, gather, step, task, wait_for_event
+from django_durable import (
+    agather,
+    asleep,
+    first,
+    gather,
+    send_event,
+    step,
+    task,
+    wait_for_event,
+)
 from django_durable.engine import registry
 from django_durable.engine.checkpoints import load_checkpoints
 from django_durable.engine.executor import execute
 from django_durable.engine.run import Run, Writer, history_of
-from django_durable.models import Job
+from django_durable.models import Job, Message
 from tests.families import claim_only, fresh
 from tests.protocol.stage import ALIAS, Stage
 from tests.protocol.world import HOUR
@@ -98,3 +107,50 @@ def test_a_group_of_tasks_in_a_branch_may_wait(stage: Stage) -> None:
 
     job = performed(groups, stage)
     assert (job.state, job.wait_kind) == ("WAITING", "timer")
+
+
+def received(name: str) -> Any:
+    event = wait_for_event(name)
+    assert event is not None
+    return event.payload
+
+
+def test_a_message_that_an_outrun_branch_took_is_put_back(stage: Stage) -> None:
+    @task(path="tests.selects")
+    def selects() -> list[Any]:
+        return [
+            first(lambda: received("a"), lambda: received("b")).value,
+            first(lambda: received("a"), lambda: received("b")).value,
+        ]
+
+    job = selects.enqueue()
+    send_event(job, "a", 1)
+    send_event(job, "b", 2)
+    (job,) = claim_only(job)
+    perform(job, stage.writer())
+
+    assert sorted(fresh(job).return_value) == [1, 2]
+
+
+def test_what_an_outrun_branch_went_on_from_stays(stage: Stage) -> None:
+    took = stage.gate()
+
+    @step
+    def note() -> None:
+        took.set()
+
+    @step
+    def slow() -> None:
+        took.wait(20)
+
+    @task(path="tests.selects")
+    def selects() -> int:
+        return first(slow, lambda: [received("a"), note(), received("a"), received("b")]).index
+
+    job = selects.enqueue()
+    send_event(job, "a")
+    (job,) = claim_only(job)
+    perform(job, stage.writer())
+
+    assert fresh(job).return_value == 0
+    assert list(Message.objects.values_list("taken_as", flat=True)) == ["first/1/event:a"]

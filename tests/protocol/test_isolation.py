@@ -39,10 +39,8 @@ def done_or_refused(user: Actor, verb: Callable[[], object]) -> str:
         user.do(verb)
         user.commit()
     except OperationalError as error:
-        if not is_repeatable(error):
-            raise
         user.rollback()
-        return "refused"
+        return "refused" if is_repeatable(error) else str(error)
     return "done"
 
 
