@@ -1,4 +1,5 @@
-# Each target does its own set-up: a machine needs Python 3.11 or newer and make, nothing else.
+# Each target does its own set-up: a machine needs Python 3.11 or newer and make; the tests of pages
+# also need Chromium.
 
 PYTHON ?= python3
 BIN := .venv/bin
