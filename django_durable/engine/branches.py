@@ -174,20 +174,42 @@ def _start_threads(branches: Sequence[Branch], ended: SimpleQueue[Branch]) -> No
         todo.put(branch)
     for _ in range(min(len(branches), MOST_THREADS)):
         todo.put(None)
-        thread = threading.Thread(
-            target=contextvars.copy_context().run,
-            args=(_work, todo, ended),
-            name="durable-branch",
-            daemon=True,
-        )
-        thread.start()
+        _start_thread(contextvars.copy_context(), todo, ended)
+
+
+def _start_thread(
+    context: contextvars.Context,
+    todo: SimpleQueue[Branch | None],
+    ended: SimpleQueue[Branch],
+) -> None:
+    thread = threading.Thread(
+        target=context.run,
+        args=(_work, todo, ended),
+        name="durable-branch",
+        daemon=True,
+    )
+    thread.start()
 
 
 def _work(todo: SimpleQueue[Branch | None], ended: SimpleQueue[Branch]) -> None:
+    """Run one branch after the other; the rest is left to another thread if this is given up."""
+    context = contextvars.copy_context()
     while (branch := todo.get()) is not None:
+
+        def abandon(branch: Branch = branch) -> None:
+            branch.error, branch.has_run = Suspension(Stop.GIVEN_UP.value), True
+            _start_thread(context, todo, ended)
+            ended.put(branch)
+
+        branch.scope.abandon = abandon
         branch.run()
-        connections.close_all()
-        ended.put(branch)
+        if branch.scope.is_abandoned:
+            return
+        branch.scope.abandon = None
+        try:
+            connections.close_all()
+        finally:
+            ended.put(branch)
 
 
 async def arun_all(branches: Sequence[Branch], awaitables: Sequence[Awaitable[Any]]) -> None:

@@ -321,7 +321,12 @@ def write_ending(run: Run, ending: Ending) -> Conclusion:
 
 
 def suspend(run: Run, ending: Ending) -> Conclusion:
-    """Write the suspension; a request to cancel that came before ends the job instead."""
+    """Write the suspension; a request to cancel that came before ends the job instead.
+
+    A branch whose thread was given up may have nothing to wait for: the job is replayed then.
+    """
+    if not ending.waits:
+        return run.writer.finish(outcome_of(run, JobState.READY)), ending
     suspended = waiting.suspend(run, ending)
     if suspended is None:
         return None, ending

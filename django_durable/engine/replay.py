@@ -10,7 +10,7 @@ undone only keeps its place: it runs anew, and nobody expects it.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -123,6 +123,9 @@ class Scope:
     busy: str | None = None
     ending: Any = None
     """Why this branch stands still, once it does."""
+    abandon: Callable[[], None] | None = None
+    """Lets the job go on without the thread of this branch, if it has one of its own."""
+    is_abandoned: bool = False
 
     def find_ending(self) -> Any:
         """Why this branch stands still, or one that it is a part of; None if it goes on."""

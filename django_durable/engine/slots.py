@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from queue import SimpleQueue
 from typing import Any
 from uuid import UUID
@@ -27,9 +28,10 @@ from django_durable.engine.reporting import tell_late
 from django_durable.engine.run import Ending, Run, Stop
 from django_durable.engine.sql import Connection
 from django_durable.engine.states import JobState
-from django_durable.engine.waits import suspend_job
+from django_durable.engine.waits import Wait, suspend_job
 
 logger = logging.getLogger("django_durable")
+AT_ONCE = timedelta(0)
 
 
 @dataclass(slots=True, eq=False)
@@ -110,17 +112,24 @@ class Slots:
             tell_late(run, connection)
 
     def _give_up(self, run: Run, call: stepping.Call) -> None:
-        run.ending = Ending(stop=Stop.GIVEN_UP)
         self.given_up += 1
-        for wrapper in self._wrappers.pop(_key(run), {}).get(call, []):
+        for wrapper in self._wrappers.get(_key(run), {}).pop(call, []):
             _take_away(wrapper)
-        record_timeout(run, call)
+        scope = run.history.scope_of(call.identity)
+        if scope.abandon is not None:
+            scope.is_abandoned = True
+            scope.ending = record_timeout_of_branch(run, call)
+            run.timed_calls.discard(call)
+            scope.abandon()
+        else:
+            run.ending = Ending(stop=Stop.GIVEN_UP)
+            record_timeout(run, call)
+            self._start_thread()
+            self._forget(run)
         logger.error(
             "Job %s: step %s overstayed its timeout; its thread is given up.",
             run.job.id, call.identity, extra={"job_id": str(run.job.id), "step": call.identity},
         )  # fmt: skip
-        self._start_thread()
-        self._forget(run)
 
 
 def drop_open_transactions() -> None:
@@ -142,17 +151,39 @@ def _seconds_left(call: stepping.Call) -> float:
 
 
 def record_timeout(run: Run, call: stepping.Call) -> None:
-    """Record a step's timeout under the lease and pass the job on: to a next try, or to replay."""
-    error = stepping.timeout_error(call)
-    stored = storable_error(error, call.rule.raises)
-    delay = stepping.next_delay(call, error)
-    if delay is not None:
-        wait = stepping.retry_wait(call, stored, delay)
-        suspended = run.writer.call(lambda connection: suspend_job(connection, [wait]))
+    """Record a step's timeout under the lease and pass the job on: to a next try, or to replay.
+
+    In a branch always to replay, which comes to what its siblings wait for.
+    """
+    stored, wait = judge_timeout(call)
+    is_in_branch = run.history.scope_of(call.identity).parent is not None
+    if wait is not None:
+        again = AT_ONCE if is_in_branch else None
+        suspended = run.writer.call(lambda connection: suspend_job(connection, [wait], again=again))
         if suspended is not None and suspended.cancelled:
             run.writer.finish(outcome_of(run, JobState.READY))
     elif run.writer.save(call.checkpoint(FAILED, error=stored)).held:
         run.writer.finish(outcome_of(run, JobState.READY))
+
+
+def record_timeout_of_branch(run: Run, call: stepping.Call) -> Ending:
+    """Record it for a branch with a thread of its own, whose siblings go on: what it waits for.
+
+    A next try is recorded with what they wait for; after the last one the job is replayed at once.
+    """
+    stored, wait = judge_timeout(call)
+    if wait is not None:
+        return Ending(stop=Stop.WAIT, waits=(wait,))
+    run.writer.save(call.checkpoint(FAILED, error=stored))
+    return Ending(stop=Stop.WAIT, again=AT_ONCE)
+
+
+def judge_timeout(call: stepping.Call) -> tuple[str, Wait | None]:
+    """The error to store, and the wait for a next try if there is one."""
+    error = stepping.timeout_error(call)
+    stored = storable_error(error, call.rule.raises)
+    delay = stepping.next_delay(call, error)
+    return stored, None if delay is None else stepping.retry_wait(call, stored, delay)
 
 
 def _take_away(wrapper: Any) -> None:

@@ -50,6 +50,7 @@ from django_durable.exceptions import (
     StepInterrupted,
     StepTimeoutError,
     StepValueError,
+    Suspension,
 )
 from django_durable.retry import RetryPolicy
 
@@ -312,7 +313,11 @@ def timeout_error(call: Call) -> StepTimeoutError:
 def close(call: Call) -> None:
     """The body has ended; stop here if its thread was given up meanwhile."""
     if call.rule.timeout is not None and not call.end_gate.acquire(blocking=False):
-        call.run.stop(Ending(stop=Stop.GIVEN_UP))
+        ending, scope = Ending(stop=Stop.GIVEN_UP), call.run.scope
+        if scope.abandon is None:
+            call.run.stop(ending)
+        scope.is_abandoned, scope.ending = True, scope.ending or ending
+        raise Suspension(ending.stop.value)
     call.run.timed_calls.discard(call)
 
 
