@@ -377,7 +377,8 @@ class BlockedTests:
         job = resumed_job(job)
         assert (job.state, job.wait_kind, job.ends_as) == ("WAITING", "blocked", "FAILED")
         assert job.wait_reason == (
-            "step reserve is to be undone by tests.undoing.give_back, which is not declared here"
+            "replay mismatch: expected tests.undoing.give_back, to undo step reserve (recorded); "
+            "found no compensation of that path"
         )
         assert undone() == UNDONE[:1]
         compensations._compensations["tests.undoing.give_back"] = known
@@ -413,7 +414,7 @@ class BlockedTests:
         job = resumed_job(job)
 
         assert (job.state, job.wait_kind) == ("WAITING", "blocked")
-        assert "tests.undoing.refund does not take what step charge recorded: " in job.wait_reason
+        assert "expected tests.undoing.refund to take what step charge" in job.wait_reason
         assert says in job.wait_reason
 
     def test_the_step_may_be_renamed_meanwhile(self) -> None:

@@ -18,7 +18,7 @@ from django.utils.translation import gettext, gettext_lazy
 from django_durable.admin import display
 from django_durable.admin.filters import children_of
 from django_durable.conf import get_settings
-from django_durable.engine.replay import CHILD, COMPENSATION, MARKERS
+from django_durable.engine.replay import CHILD, COMPENSATION, FINAL, MARKERS
 from django_durable.engine.states import ApprovalState
 from django_durable.models import (
     Approval,
@@ -142,6 +142,8 @@ class CheckpointLine:
     value: SafeString | None
     error: SafeString | None
     can_fork: bool
+    undoes: bool
+    """Whether it is a compensation, which stands behind the step that it undoes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,7 @@ def list_checkpoints(job: Job, number: str | None) -> CheckpointPage:
         "saved_at", "next_attempt_at",
     )  # fmt: skip
     rows = Checkpoint.objects.using(job._state.db).filter(job_id=job.pk)
-    ordered = rows.order_by("seq", "identity").values(
+    ordered = rows.in_order().values(
         *columns,
         value_head=Left(_VALUE, LONGEST_VALUE),
         value_size=Length(_VALUE),
@@ -192,19 +194,28 @@ def _checkpoint_line(row: Mapping[str, Any]) -> CheckpointLine:
         identity=row["identity"],
         call=row["function"] if row["kind"] == CHILD else _call(row),
         kind=_KINDS.get(row["kind"], row["kind"]),
-        state=display.badge(row["state"], _label(CheckpointState, row["state"])),
+        state=display.badge(row["state"], _state_label(row)),
         tries=row["attempt"],
         started=display.clock_time(row["started_at"]),
         duration=display.duration(row["saved_at"] - row["started_at"]),
         next_try=next_at and display.clock_time(next_at),
         value=_value(row["value_head"], row["value_size"]),
         error=_error(row["error_head"], row["error_size"]),
-        can_fork=_can_fork(row),
+        can_fork=row["kind"] not in MARKERS and not _undoes(row),
+        undoes=_undoes(row),
     )
 
 
-def _can_fork(row: Mapping[str, Any]) -> bool:
-    return row["kind"] not in MARKERS and not row["identity"].startswith(COMPENSATION)
+def _undoes(row: Mapping[str, Any]) -> bool:
+    identity: str = row["identity"]
+    return identity.startswith(COMPENSATION)
+
+
+def _state_label(row: Mapping[str, Any]) -> object:
+    state = row["state"]
+    if _undoes(row) and state in FINAL:
+        return gettext("undone") if state == CheckpointState.SUCCESSFUL else gettext("not undone")
+    return _label(CheckpointState, state)
 
 
 def _value(head: str | None, size: int) -> SafeString | None:

@@ -25,6 +25,8 @@ def note(job: Any) -> str:
     """The last column of the list: who runs the job, what it waits for, or why it failed."""
     if job.state == JobState.RUNNING:
         text = job.worker_name or str(job.worker_id)
+        if job.ends_as is not None:
+            return f"{text}, {undoing(job)}"
         return f"{text}, {gettext('asked to stop')}" if job.cancel_requested_at else text
     if job.state in FINISHED:
         failed = job.state != JobState.SUCCESSFUL and job.error_head is not None
@@ -32,9 +34,16 @@ def note(job: Any) -> str:
     parts = [job.wait_reason or job.wait_kind]
     if job.state == JobState.SCHEDULED:
         parts.insert(0, gettext("due %(distance)s") % {"distance": distance(job.due_at, job.now)})
+    if job.ends_as is not None:
+        parts.insert(0, undoing(job))
     if is_unknown(job):
         parts.insert(0, gettext("unknown task"))
     return one_line("; ".join(part for part in parts if part) or EMPTY, LONGEST_NOTE)
+
+
+def undoing(job: Any) -> str:
+    """Of a job that has decided how it ends, and undoes its steps before."""
+    return gettext("is being undone, then %(state)s") % {"state": job.ends_as}
 
 
 def is_unknown(job: Any) -> bool:
@@ -47,6 +56,11 @@ def explain(job: Any) -> list[str]:
     found = [_EXPLAIN.get(job.state, _finished)(job)]
     if job.state in FINISHED:
         return found
+    if job.ends_as is not None:
+        found.append(
+            gettext("Its steps are being undone, the last one first; then it is %(state)s.")
+            % {"state": job.ends_as}
+        )
     if is_unknown(job):
         found.append(
             gettext(

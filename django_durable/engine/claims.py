@@ -80,6 +80,12 @@ def _suspect(claimant: Claimant) -> Q:
     return Q(lost_count__gte=SUSPECT_FROM) & (Q(lost_count__lt=claimant.max_lost) | undoes)
 
 
+def is_suspect(lost_count: int, ends_as: str | None, max_lost: int) -> bool:
+    """The same of a job that was read."""
+    most = max_lost if ends_as is None else undoing_limit(max_lost)
+    return SUSPECT_FROM <= lost_count < most
+
+
 def undoing_limit(max_lost: int) -> int:
     """How many workers a job loses before its steps are not undone any more."""
     return 2 * max_lost

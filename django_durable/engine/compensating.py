@@ -16,7 +16,7 @@ import logging
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any
 
 from asgiref.sync import async_to_sync
 
@@ -34,6 +34,7 @@ from django_durable.engine.replay import (
     STARTED,
     SUCCESSFUL,
     Recorded,
+    ReplayMismatch,
     Scope,
     undoing,
     undone_by,
@@ -197,7 +198,8 @@ def undo_step(run: Run, record: Recorded) -> None:
     found = compensations.find(text)
     if found is None:
         path = json.loads(text)["path"]
-        block(run, f"step {record.identity} is to be undone by {path}, which is not declared here")
+        expected = f"{path}, to undo step {record.identity} (recorded)"
+        run.block(ReplayMismatch(expected=expected, found="no compensation of that path"))
     identity = undoing(record.identity, run.job.attempt)
     earlier = run.history.records.get(identity)
     call = stepping.begin(run, found.step.rule, identity, earlier, undoes=record.identity)
@@ -207,7 +209,8 @@ def undo_step(run: Run, record: Recorded) -> None:
     except MissingInstanceError as missing:
         saved, error = stepping.fail(call, missing), missing
     except (UndecodableError, TypeError) as misfit:
-        block(run, f"{found.path} does not take what step {record.identity} recorded: {misfit}")
+        expected = f"{found.path} to take what step {record.identity} was called with (recorded)"
+        run.block(ReplayMismatch(expected=expected, found=f"that it does not: {misfit}"))
     else:
         saved, error = run_body(found.step, call, arguments)
     if saved.state == FAILED:
@@ -228,8 +231,3 @@ def run_body(
     except DATABASE_ERRORS as refused:  # its checkpoint, and it will be refused again
         return stepping.fail(call, refused), refused
     return outcome
-
-
-def block(run: Run, reason: str) -> NoReturn:
-    """Wait for code that can go on, as after a replay mismatch."""
-    run.stop(Ending(stop=Stop.BLOCKED, reason=reason))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Case, F, Func, OuterRef, Q, Subquery, Value, When
+from django.db.models.functions import Coalesce
 from django.utils.translation import gettext_lazy
 from django.utils.translation import gettext_noop as _
 
+from django_durable.engine.replay import COMPENSATION
 from django_durable.engine.states import AttemptOutcome, CheckpointState
 from django_durable.models.base import JsonTextField, ReadOnlyRow, means
 from django_durable.models.job import Job
@@ -47,6 +49,23 @@ class Attempt(ReadOnlyRow):
         return f"{self.outcome} {self.attempt}"
 
 
+class CheckpointQuerySet(models.QuerySet["Checkpoint"]):
+    def in_order(self) -> CheckpointQuerySet:
+        """In the order of the calls; what undoes a step stands behind it."""
+        undone = Func(
+            OuterRef("identity"),
+            Value(f"^{COMPENSATION}[0-9]+/"),
+            Value(""),
+            function="regexp_replace",
+        )
+        step = Checkpoint._base_manager.filter(job_id=OuterRef("job_id"), identity=undone)
+        place = Case(
+            When(identity__startswith=COMPENSATION, then=Subquery(step.values("seq"))),
+            default=F("seq"),
+        )
+        return self.order_by(Coalesce(place, F("seq")), "seq", "identity")
+
+
 class Checkpoint(ReadOnlyRow):
     """The saved outcome of a step or wait. Final rows change to COMPENSATED only."""
 
@@ -78,6 +97,8 @@ class Checkpoint(ReadOnlyRow):
     lease_token = models.BigIntegerField(**means(_("The claim that saved this row.")))
     started_at = models.DateTimeField(**means(_("When its first try began.")))
     saved_at = models.DateTimeField(**means(_("When this row was last written.")))
+
+    objects = CheckpointQuerySet.as_manager()
 
     class Meta:
         verbose_name = gettext_lazy("checkpoint")

@@ -35,6 +35,6 @@ def charge(card: str, amount: int, key: str | None = None) -> str:
     return f"ch_{made.pk}"
 
 
-def refund(number: str) -> None:
-    """Give a charge back."""
+def refund(number: str, key: str | None = None) -> None:
+    """Give a charge back. Asked twice, it does so once, whatever the key."""
     Charge.objects.filter(pk=number.removeprefix("ch_")).delete()

@@ -76,6 +76,40 @@ def declare_retrying(body: Callable[[], Any]) -> None:
         failing()
 
 
+def put_back(ref: str) -> None:
+    undone_things.append(ref)
+
+
+@step(atomic=True)
+def take_back(ref: str) -> None:
+    Charge.objects.filter(order_ref=ref).delete()
+
+
+undone_things: list[str] = []
+"""What ``put_back`` was called for; its story empties it."""
+
+
+def declare_undoing(
+    before_the_end: Callable[[], object] = lambda: None, *, fails: bool = True, atomic: bool = False
+) -> list[str]:
+    """``protocol.undoing``: one step that can be undone. What was undone, if not ``atomic``."""
+    undone_things.clear()
+
+    @step(atomic=atomic, compensate=take_back if atomic else put_back)
+    def take(ref: str) -> None:
+        if atomic:
+            Charge.objects.create(order_ref=ref)
+
+    @task(path="protocol.undoing")
+    def undoing() -> None:
+        take("a")
+        before_the_end()
+        if fails:
+            raise LookupError
+
+    return undone_things
+
+
 def declare_continuing() -> None:
     """``protocol.continuing``: one step, then it starts over."""
 

@@ -37,6 +37,8 @@ from tests.testapp.models import Charge
 SAVE = "into durable_checkpoint as old"
 FINISH = "returning held.index"
 SUSPEND = "'STEP_RETRYING'"
+DECIDE = "ends_as = coalesce("
+UNDO = "marked as ("
 ENQUEUE = "insert into durable_job"
 CONTINUE = "continued_count = job.continued_count + 1"
 

@@ -15,6 +15,7 @@ from tests.protocol.stage import PATIENCE, Stage
 from tests.protocol.world import (
     cancel,
     claimed_job,
+    decide,
     enqueue_child,
     enqueue_keyed_child,
     finish,
@@ -29,6 +30,7 @@ from tests.protocol.world import (
     sweep,
     taken_over,
     tell,
+    undo,
 )
 
 # --- the lease is held to commit
@@ -139,6 +141,16 @@ WRITES: dict[str, tuple[Callable[[Job], Any], Switch, Switch]] = {
         finish,
         replaced(outcomes, "FINISH_JOBS", " and wanted.lease_token = job.lease_token", ""),
         replaced(outcomes, "FINISH_JOBS", "where job.state = 'RUNNING'", "where true"),
+    ),
+    "a compensation": (
+        undo,
+        replaced(checkpoints, "SAVE_COMPENSATION", TOKEN, ""),
+        replaced(checkpoints, "SAVE_COMPENSATION", RUNNING, ""),
+    ),
+    "a decided end": (
+        decide,
+        replaced(outcomes, "BEGIN_COMPENSATING", TOKEN, ""),
+        replaced(outcomes, "BEGIN_COMPENSATING", RUNNING, ""),
     ),
     "a retry": (
         suspend,

@@ -9,6 +9,7 @@ from tests.protocol import (
     stories_leases,
     stories_order,
     stories_steps,
+    stories_undoing,
     stories_verbs,
 )
 from tests.protocol.rules import Rule
@@ -22,6 +23,7 @@ RULES: list[Rule] = [
     *stories_verbs.RULES,
     *stories_order.RULES,
     *stories_families.RULES,
+    *stories_undoing.RULES,
 ]
 SWITCHED_OFF = [(rule, how) for rule in RULES for how in rule.off]
 

@@ -18,9 +18,11 @@ from tests.protocol.runs import (
     declare_enqueueing,
     declare_plain,
     declare_retrying,
+    declare_undoing,
+    undone_things,
 )
 from tests.protocol.stage import PATIENCE, Stage, is_held_up
-from tests.protocol.stories_commits import CONTINUE, ENQUEUE, FINISH, SAVE, SUSPEND
+from tests.protocol.stories_commits import CONTINUE, DECIDE, ENQUEUE, FINISH, SAVE, SUSPEND, UNDO
 from tests.protocol.world import checkpoints_of, claimed_job, new_worker, perform, state_of
 from tests.testapp.models import Charge
 
@@ -37,6 +39,7 @@ class Case:
     effects: int = 0
     children: int = 0
     lives: int = 0
+    undone: int = 0
 
 
 CASES = {
@@ -67,6 +70,28 @@ CASES = {
         state="READY",
         lives=1,
     ),
+    "a decided end": Case(
+        path="protocol.undoing",
+        declare=declare_undoing,
+        statement=DECIDE,
+        by_writer=True,
+        state="FAILED",
+        undone=1,
+    ),
+    "a compensation": Case(
+        path="protocol.undoing",
+        declare=declare_undoing,
+        statement=UNDO,
+        by_writer=True,
+        state="FAILED",
+        undone=1,
+    ),
+    "an atomic step, and its compensation": Case(
+        path="protocol.undoing",
+        declare=lambda: declare_undoing(atomic=True),
+        statement="COMMIT",
+        state="FAILED",
+    ),
     "an enqueue": Case(
         path="protocol.enqueueing", declare=declare_enqueueing, statement=ENQUEUE, children=1
     ),
@@ -83,6 +108,7 @@ ENDS: dict[str, Callable[[Flight], None]] = {"succeeds": Flight.land, "fails": F
 
 def start(stage: Stage, case: Case, fate: Fate) -> tuple[Job, Future[None], Flight]:
     """Begin a run that loses the answer to the case's statement."""
+    undone_things.clear()
     case.declare()
     job = claimed_job(new_worker(), case.path)
     slot = stage.actor("slot")
@@ -99,6 +125,7 @@ def assert_done_once(job: Job, case: Case) -> None:
     assert done == (case.state, case.effects, case.children), checkpoints_of(job)
     row = Job.objects.get(pk=job.pk)
     assert (row.attempt, row.continued_count) == (1, case.lives)
+    assert undone_things == ["a"] * case.undone
 
 
 @pytest.mark.parametrize("what", CASES)

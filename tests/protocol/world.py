@@ -180,6 +180,17 @@ def start_over(job: Job) -> outcomes.Continued | None:
     return continued
 
 
+def decide(job: Job, state: JobState = JobState.FAILED) -> JobState | None:
+    """How the job ends is written, before its steps are undone."""
+    return outcomes.begin_compensating(
+        connection, job.pk, job.lease_token, state=state, error='{"type": "E"}'
+    )
+
+
+def undo(job: Job, identity: str = "a") -> Saved:
+    return save(job, f"compensation@1/{identity}", undoes=identity)
+
+
 def enqueue_child(job: Job, origin: str = "enqueue:child") -> bool:
     parent = enqueueing.Parent(job_id=job.pk, lease_token=job.lease_token)
     return bool(

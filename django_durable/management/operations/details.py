@@ -15,6 +15,7 @@ from django_durable.conf import get_settings
 from django_durable.engine.context import describe
 from django_durable.engine.instances import TaskError
 from django_durable.engine.published import JobProgress
+from django_durable.engine.replay import COMPENSATION
 from django_durable.engine.states import FINISHED, FOREVER, CheckpointState
 from django_durable.exceptions import JobNotFoundError
 from django_durable.jobs import get_job
@@ -70,7 +71,7 @@ def found_job(job_id: str) -> Job:
 def read_details(job: Job) -> Details:
     alias = jobs_alias()
     attempts = Attempt.objects.using(alias).filter(job_id=job.pk).order_by("id")
-    checkpoints = Checkpoint.objects.using(alias).filter(job_id=job.pk).order_by("seq", "identity")
+    checkpoints = Checkpoint.objects.using(alias).filter(job_id=job.pk).in_order()
     keys = IdempotencyKey.objects.using(alias).filter(job_id=job.pk).order_by("id")
     values = JobValue.objects.using(alias).filter(job_id=job.pk).order_by("key")
     # said in the words of the index, which holds every row that a job enqueued
@@ -133,6 +134,7 @@ def _say_facts(output: Output, row: Job, details: Details) -> None:
             ("job", job["id"]),
             ("task", job["task_path"]),
             ("state", job["state"]),
+            ("undoing", job["ends_as"] and f"its steps; then it is {job['ends_as']}"),
             ("waits", wait_in_words(row, now)),
             ("queue", job["queue_name"]),
             ("priority", job["priority"]),
@@ -214,13 +216,32 @@ def _say_checkpoints(output: Output, details: Details) -> None:
         ["SEQ", "STEP", "KIND", "STATE", "TRIES", "SAVED", "DURATION", "RESULT"],
         [
             [
-                row["seq"], row["identity"], row["kind"], row["state"], row["attempt"],
+                row["seq"], _step(row), row["kind"], _state(row), row["attempt"],
                 age(row["saved_at"], details.now), span(row["duration"]), _result(row, details.now),
             ]
             for row in details.checkpoints
         ],
     )  # fmt: skip
     _say_length(output, details)
+
+
+def _step(row: dict[str, Any]) -> str:
+    identity: str = row["identity"]
+    return f"  {identity.partition('/')[0]}" if _undoes(row) else identity
+
+
+def _state(row: dict[str, Any]) -> str:
+    state: str = row["state"]
+    return _UNDOING.get(state, state) if _undoes(row) else state
+
+
+_UNDOING = {"SUCCESSFUL": "UNDONE", "FAILED": "NOT UNDONE"}
+
+
+def _undoes(row: dict[str, Any]) -> bool:
+    """Whether it is a compensation, which stands behind the step that it undoes."""
+    identity: str = row["identity"]
+    return identity.startswith(COMPENSATION)
 
 
 def _say_length(output: Output, details: Details) -> None:

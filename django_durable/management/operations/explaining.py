@@ -17,6 +17,7 @@ from django_durable.management.operations.obstacles import (
     START_WORKER,
     Situation,
     behind_others,
+    undoing,
 )
 from django_durable.management.operations.operation import Operation, Options
 from django_durable.management.operations.output import Output, age, moment, printable, shortened
@@ -128,7 +129,8 @@ def _running(situation: Situation) -> Iterator[Finding]:
     )
     yield _liveness(situation, worker)
     yield _progress(job, now)
-    if job.cancel_requested_at is not None:
+    yield from undoing(situation)
+    if job.cancel_requested_at is not None and job.ends_as is None:
         yield Finding(
             code="cancel-requested",
             says=f"Cancelling was asked for {age(job.cancel_requested_at, now)}: it ends CANCELLED "

@@ -52,6 +52,7 @@ class JobSummary:
     claimed_at: datetime | None
     finished_at: datetime | None
     cancel_requested_at: datetime | None
+    ends_as: str | None
     wait_kind: str | None
     wait_reason: str | None
     error: str
@@ -65,6 +66,8 @@ def summary_of(job: Job) -> JobSummary:
 
 def note_on(job: JobSummary, now: datetime) -> str:
     """Why the job is where it is, in a line."""
+    if job.ends_as is not None:
+        return f"being undone, then {job.ends_as}"
     if job.due_at == FOREVER:
         return shortened(job.wait_reason or "")
     if job.state in DELAYED:

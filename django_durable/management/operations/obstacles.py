@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import connections, transaction
 
 from django_durable.conf import get_settings
-from django_durable.engine import registry
-from django_durable.engine.claims import SUSPECT_FROM
+from django_durable.engine import claims, registry
 from django_durable.engine.faults import DATABASE_ERRORS, sqlstate
 from django_durable.engine.replay import base_name
 from django_durable.engine.sql import fetch_one, load
@@ -136,6 +135,11 @@ def blocked(situation: Situation) -> Iterator[Finding]:
     job = situation.job
     if job.wait_kind != BLOCKED:
         return
+    if "; found " not in (job.wait_reason or ""):
+        says = f"It does not go on: {job.wait_reason}. "
+        again = f"It is tried again {age(job.due_at, situation.now)}, and when code is deployed."
+        yield Finding(code="blocked", says=says + again, cure="mend that, and deploy it.")
+        return
     expected, found = mismatch_of(job.wait_reason or "")
     cure = "mend the code so that it meets the recorded steps again, and deploy it"
     if name := new_step_in(found):
@@ -165,18 +169,19 @@ def new_step_in(found: str) -> str | None:
 
 def cancelling(situation: Situation) -> Iterator[Finding]:
     job = situation.job
-    if job.cancel_requested_at is not None:
+    if job.cancel_requested_at is not None and job.ends_as is None:
         yield Finding(
             code="cancel-requested",
             says=f"Cancelling was asked for {age(job.cancel_requested_at, situation.now)}: it ends "
-            "CANCELLED when a worker claims it next, without running.",
+            "CANCELLED when a worker claims it next, without running; what its steps did is undone "
+            "first, where they say how.",
             cure=f"to have it after all: manage.py durable retry {job.pk}, once it is CANCELLED.",
         )
 
 
 def poison(situation: Situation) -> Iterator[Finding]:
     job = situation.job
-    if job.lost_count >= get_settings().MAX_LOST:
+    if job.lost_count >= get_settings().MAX_LOST and job.ends_as is None:
         yield Finding(
             code="poison",
             says=f"It lost its worker {job.lost_count} times in a row, as often as "
@@ -186,14 +191,28 @@ def poison(situation: Situation) -> Iterator[Finding]:
         )
 
 
+def undoing(situation: Situation) -> Iterator[Finding]:
+    job = situation.job
+    if job.ends_as is not None:
+        yield Finding(
+            code="undoing",
+            says=f"It is being undone: the compensations of its steps run, then it is "
+            f"{job.ends_as}. Its function is not called again.",
+            cure=f"manage.py durable show {job.pk} lists what is undone by now.",
+        )
+
+
 def suspect(situation: Situation) -> Iterator[Finding]:
     job = situation.job
+    most = get_settings().MAX_LOST
+    most = claims.undoing_limit(most) if job.ends_as else most
+    end = "nothing more is undone" if job.ends_as else "it is FAILED as poison"
     if is_suspect(job):
         yield Finding(
             code="suspect",
             says=f"It lost its worker {job.lost_count} times in a row, so it is a suspect: it runs "
             "alone, on a worker that holds nothing else. A busy worker empties itself for one "
-            f"every half minute. After {get_settings().MAX_LOST} losses it is FAILED as poison.",
+            f"every half minute. After {most} losses {end}.",
             cure="find out what ended those workers: see their logs and the kernel's (memory?).",
         )
 
@@ -310,17 +329,19 @@ def behind_others(situation: Situation) -> Iterator[Finding]:
 def jobs_ahead(job: Job) -> Bounded:
     """How many ready jobs of its queue are claimed before it; suspects, unknown tasks are not."""
     queue = all_jobs().ready().filter(queue_name=job.queue_name)
-    first = queue.order_by("-priority", "due_at", "id").values_list("pk", "lost_count", "task_path")
-    known, most_lost = set(registry.known_paths()), get_settings().MAX_LOST
+    first = queue.order_by("-priority", "due_at", "id")
+    known, max_lost = set(registry.known_paths()), get_settings().MAX_LOST
     ahead = 0
-    for pk, lost_count, task_path in first[:MOST]:
+    columns = ("pk", "task_path", "lost_count", "ends_as")
+    for pk, task_path, lost_count, ends_as in first.values_list(*columns)[:MOST]:
         if pk == job.pk:
             return Bounded(ahead, is_exact=True)
-        ahead += task_path in known and not SUSPECT_FROM <= lost_count < most_lost
+        ahead += task_path in known and not claims.is_suspect(lost_count, ends_as, max_lost)
     return Bounded(ahead, is_exact=False)
 
 
 OBSTACLES: Sequence[Callable[[Situation], Iterator[Finding]]] = (
+    undoing,
     not_due,
     waiting,
     retrying_step,

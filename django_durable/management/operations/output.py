@@ -27,6 +27,8 @@ _PAINT = {
     "OK": "SUCCESS",
     "WARN": "WARNING",
     "FAIL": "ERROR",
+    "UNDONE": "SUCCESS",
+    "NOT UNDONE": "ERROR",
     "live": "SUCCESS",
     "stopping": "WARNING",
     "silent": "ERROR",

@@ -12,7 +12,7 @@ from django.db import connections
 from django.db.models import Count, Q
 
 from django_durable.conf import get_settings
-from django_durable.engine.claims import SUSPECT_FROM
+from django_durable.engine import claims
 from django_durable.engine.instances import TaskError
 from django_durable.engine.liveness import find_suspicious_workers
 from django_durable.engine.rows import jobs as job_rows
@@ -170,4 +170,4 @@ def error_line(text: str | None) -> str:
 
 def is_suspect(job: Job) -> bool:
     """Whether the job is claimed alone, since it lost its worker before."""
-    return SUSPECT_FROM <= job.lost_count < get_settings().MAX_LOST
+    return claims.is_suspect(job.lost_count, job.ends_as, get_settings().MAX_LOST)
