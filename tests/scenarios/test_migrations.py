@@ -51,5 +51,5 @@ def test_a_worker_refuses_an_unmigrated_database(
     worker = workers.start(DATABASE_URL=empty_database["DATABASE_URL"])
 
     assert worker.exit_code() == 1
-    assert "lacks migrations (0001_initial)" in worker.output
+    assert "lacks migrations (0001_initial, " in worker.output
     assert "manage.py migrate" in worker.output
