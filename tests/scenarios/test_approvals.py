@@ -76,7 +76,7 @@ def test_approve_versus_timeout_takes_exactly_one_branch(workers: Workers, anna:
 
     Whoever was told "accepted" was heard, and whoever was refused was not.
     """
-    jobs = [enqueue(approvals.asks_with_form, f"{n}", timedelta(seconds=4)) for n in range(JOBS)]
+    jobs = [enqueue(approvals.asks_with_form, f"{n}", timedelta(seconds=8)) for n in range(JOBS)]
     victim = workers.start(*LEASE, "--slots", "4").has_lock()
     workers.start(*LEASE, "--slots", "4").has_lock()
     questions = eventually(all_asked, "every job asked")
