@@ -57,7 +57,7 @@ class Op:
 class Step(Op):
     """A step that fails so many times, or until a later attempt of the job.
 
-    What it does inside is done before it fails.
+    What it does inside is done before it fails. ``undo`` is the kind of step that compensates it.
     """
 
     kind: str = "plain"
@@ -65,7 +65,13 @@ class Step(Op):
     tries: int = 1
     pause: int = 0
     attempt: int = 1
+    undo: str | None = None
     inside: tuple[Op, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fail(Op):
+    """Raises, outside any step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +237,8 @@ def _line(op: Any, program: Program) -> str:
             fails = f", fails {op.fails} times in {op.tries} tries" if op.fails else ""
             pause = f", {op.pause} ages between" if op.fails and op.pause else ""
             attempt = f", fails before attempt {op.attempt}" if op.attempt > 1 else ""
-            return f"{op.kind} step {op.n}{fails}{pause}{attempt}"
+            undo = f", undone by a {op.undo} one" if op.undo else ""
+            return f"{op.kind} step {op.n}{fails}{pause}{attempt}{undo}"
         case Sleep():
             return f"sleep {_time(op.n, op.ages)}"
         case Wait() | Until():
@@ -352,10 +359,15 @@ class Performance:
                 max_attempts=row["tries"], initial_delay=pause, factor=1, jitter=False
             )
             options = {"retry": policy, "atomic": row["kind"] == "atomic"}
+        if row["undo"]:
+            options["compensate"] = UNDO[row["undo"]]
         try:
             return step(name=f"step {row['n']}", **options)(body)(row)
         except StepInterrupted:
             return "nobody knows"
+
+    def _fail(self, row: dict[str, Any]) -> None:
+        raise RefusedError(f"at {row['n']}")
 
     def _try(self, row: dict[str, Any]) -> Any:
         try:
@@ -413,6 +425,36 @@ class Performance:
         found = map_task(run_item, items, **limits)
         failures = [(failure.index, failure.error_type) for failure in found.failures]
         return [found.values, failures, found.unfinished]
+
+
+def undo_plainly(row: dict[str, Any], result: str) -> None:
+    what = f"{current_step().identity} of {result}"
+    BankCall.objects.create(ref=REF, what=what, key=current_step().idempotency_key)
+
+
+@step(atomic=True)
+def undo_atomically(row: dict[str, Any], result: str) -> None:
+    Charge.objects.create(order_ref=f"{REF}:{current_step().identity} of {result}")
+
+
+@step(retry=RetryPolicy(max_attempts=2, initial_delay=AGE, jitter=False))
+def undo_late(row: dict[str, Any], result: str) -> None:
+    if current_step().attempt == 1:
+        raise RefusedError("not yet")
+    undo_plainly(row, result)
+
+
+@step
+def undo_in_vain(row: dict[str, Any], result: str) -> None:
+    raise RefusedError("never")
+
+
+UNDO = {
+    "plain": undo_plainly,
+    "atomic": undo_atomically,
+    "late": undo_late,
+    "vain": undo_in_vain,
+}
 
 
 def act(row: dict[str, Any]) -> str:

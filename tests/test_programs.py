@@ -35,13 +35,14 @@ from hypothesis.strategies import (
 )
 
 from django_durable.engine.states import FOREVER
-from django_durable.models import DELAYED, Job
+from django_durable.models import DELAYED, Checkpoint, Job
 from django_durable.testing.running import _move_back, run_jobs
 from tests.crashing import Death, Life
 from tests.ends import End, end_of, find_differences
 from tests.programs import (
     REF,
     Enqueue,
+    Fail,
     First,
     Gather,
     Map,
@@ -61,9 +62,9 @@ from tests.programs import (
     say,
 )
 
-EXAMPLES = int(os.environ.get("DURABLE_TEST_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("DURABLE_TEST_EXAMPLES", "20"))
 IS_LONG = "DURABLE_TEST_EXAMPLES" in os.environ
-MOST_DEATHS = 10
+MOST_DEATHS = 6
 """At how many of its durable points a program's process dies, in a short run."""
 NO_TIME = timedelta(0)
 
@@ -85,6 +86,7 @@ def steps(inside: SearchStrategy[Op]) -> SearchStrategy[Step]:
         tries=integers(1, 3),
         pause=integers(0, 1),
         attempt=sampled_from([1, 1, 1, 1, 2]),
+        undo=sampled_from([None, None, "plain", "atomic", "late", "vain"]),
         inside=lists(inside, max_size=1).map(tuple),
     )
 
@@ -123,7 +125,7 @@ ANY = one_of(LEAVES, composites(one_of(LEAVES, composites(SIMPLE))))
 OUTSIDE = builds(Outside, kind=sampled_from(["emit", "send", "row"]), ages=integers(0, 4))
 PROGRAMS = builds(
     Program,
-    body=bodies(ANY, most=4),
+    body=bodies(one_of(ANY, ANY, ANY, builds(Fail)), most=4),
     then=one_of(just(()), just(()), bodies(ANY, most=2)),
     outside=lists(OUTSIDE, max_size=2).map(tuple),
     attempts=sampled_from([1, 1, 2]),
@@ -143,6 +145,23 @@ def forgotten() -> Iterator[None]:
     with block:
         yield
         transaction.set_rollback(True)
+
+
+def undone_in_order() -> list[list[str]]:
+    """Of each job the steps that were undone, in order; which must be the reverse of theirs."""
+    found = []
+    for job_id in Checkpoint.objects.values_list("job_id", flat=True).distinct():
+        rows = Checkpoint.objects.filter(job_id=job_id).order_by("seq")
+        order = {row.identity: row.seq for row in rows}
+        undone = [
+            row.identity.partition("/")[2]
+            for row in rows
+            if row.identity.startswith("compensation@")
+        ]
+        places = [order[identity] for identity in undone]
+        assert places == sorted(places, reverse=True), f"undone in the order {undone}"
+        found.append(undone)
+    return sorted(found)
 
 
 class Telling:
@@ -167,6 +186,7 @@ class Telling:
             self._run_jobs()
             self._let_time_pass(job)
             end = end_of([job], REF)
+            end.facts["undone"] = undone_in_order()
         end.facts["time"] = round(self._elapsed / timedelta(seconds=100))
         return end
 
