@@ -194,7 +194,7 @@ class ChoreTests:
             families_changed = chore()
 
         locks = [one for one in sent if "skip locked" in one and "for no key update" in one]
-        assert len([one for one in locks if "locked as" in one]) == 3
+        assert len([one for one in locks if "parents as" in one]) == 3
         assert families_changed is False
 
     def test_it_says_that_there_is_more(self, monkeypatch: pytest.MonkeyPatch) -> None:

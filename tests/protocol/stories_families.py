@@ -216,7 +216,8 @@ def an_end_whose_commit_never_arrived_is_written_again(stage: Stage) -> None:
 
 PARENTS = (" || array(", "awaited_as is not null\n    )")
 WITHOUT_PARENTS: Switch = both(
-    cut(families, "LOCK_JOBS", *PARENTS), cut(families, "LOCK_FREE_JOBS", " || array(", "        )")
+    cut(families, "LOCK_JOBS", *PARENTS),
+    replaced(families, "LOCK_FREE_JOBS", "    for no key update skip locked\n)", ")"),
 )
 ALWAYS_CLEARED = both(
     replaced(families, "CLEAR_CANCELS_CHILDREN", " and finished_at is not null", ""),

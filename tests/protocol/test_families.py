@@ -7,8 +7,9 @@ from random import Random
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 
+from django_durable.engine.families import Locked, lock_jobs
 from django_durable.engine.states import JobState
 from django_durable.models import Job
 from tests.families import (
@@ -97,3 +98,23 @@ def test_verbs_on_families_never_deadlock(stage: Stage) -> None:
     ]
 
     assert [failure_of(one) for one in rounds] == [None, None, None]
+
+
+def test_a_chore_that_passes_a_family_by_holds_none_of_it(stage: Stage) -> None:
+    """Somebody holds the parent, and is about to let the next child go."""
+    first, overdue, *_ = mapped_children(parent_job(), 3, max_concurrency=1)
+    ending, keeping_house = stage.actors("ending", "keeping house")
+    ending.begin()
+    keeping_house.begin()
+    ending.do(lock_families, first, waits=True)
+
+    assert keeping_house.do(lock_families, overdue, waits=False) == []
+    ended = ending.start(cancel, first)
+
+    assert not ending.is_stopped_in(ended), "it waits for a chore that has nothing to do there"
+    ending.commit()
+    assert state_of(overdue) == "READY"
+
+
+def lock_families(job: Job, *, waits: bool) -> list[Locked]:
+    return lock_jobs(connection, [job.pk], waits=waits)
