@@ -10,4 +10,5 @@ job_started = Signal()
 
 job_finished = Signal()
 """A final state is committed. Sender: the task's path. Arguments: ``job``, ``state``, ``error``
-(the exception that ended it, or None)."""
+(the exception that ended it, or None). Not sent of a job that ends while nobody runs it: cancelled,
+or late."""

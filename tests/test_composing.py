@@ -88,6 +88,20 @@ class ChildTests(TestCase):
         job = ended_job(catches)
         assert resumed_job(job, ahead=HOUR).return_value == "ValueError: -1 is negative"
 
+    def test_an_atomic_child_wakes_its_parent_in_its_own_commit(self) -> None:
+        @task(path="tests.atomic_child", atomic=True)
+        def atomic_child(n: int) -> int:
+            if n < 0:
+                raise ValueError("undone")
+            return n
+
+        @task(path="tests.awaits")
+        def awaits(n: int) -> int:
+            return atomic_child.start(n).result()
+
+        assert ended_job(awaits, 3).return_value == 3
+        assert ended_job(awaits, -3).state == "FAILED"
+
     def test_outside_a_job(self) -> None:
         with pytest.raises(WaitOutsideJobError):
             double.start(1)

@@ -175,7 +175,7 @@ class Maintenance:
         if children is None:
             return False
         for child_id in children:
-            outcomes.cancel_jobs(self.connection.alias, [child_id], waits=False)
+            outcomes.follow_parent(self.connection.alias, child_id)
         if children:
             self.woken()
         families.clear_cancels_children(self.connection, limit=CHUNK)

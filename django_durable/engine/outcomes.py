@@ -157,18 +157,29 @@ class Changed:
     changed: bool
 
 
-def cancel_jobs(alias: str, job_ids: Sequence[UUID], *, waits: bool = True) -> list[Changed]:
+def cancel_jobs(alias: str, job_ids: Sequence[UUID]) -> list[Changed]:
     """Cancel jobs in one transaction; one that runs, or has steps to undo, is asked to stop.
 
-    Jobs missing from the answer do not exist, or (not ``waits``) are held by somebody else. Locks
-    the jobs and the parents that wait for them by id first, decides afterwards, settles the
-    parents. Children follow by a chore, one in each commit.
+    Jobs missing from the answer do not exist. Locks the jobs and the parents that wait for them by
+    id first, decides afterwards, settles the parents. Children follow: ``follow_parent``.
     """
+    return _cancel(alias, job_ids, follows=False)
+
+
+def follow_parent(alias: str, job_id: UUID) -> list[Changed]:
+    """Cancel a child that its parent's end is to end, if that still is so.
+
+    A chore, so the answer is empty if somebody else holds the job, or its parent.
+    """
+    return _cancel(alias, [job_id], follows=True)
+
+
+def _cancel(alias: str, job_ids: Sequence[UUID], *, follows: bool) -> list[Changed]:
     connection = connections[alias]
     with transaction.atomic(using=alias):
-        found = lock_jobs(connection, job_ids, waits=waits)
-        params = {"ids": [row[0] for row in found], **get_settings().notify_parameters}
-        rows = fetch_all(connection, CANCEL_JOBS, params)
+        found = lock_jobs(connection, job_ids, waits=not follows)
+        params = {"ids": [row[0] for row in found], "follows": follows}
+        rows = fetch_all(connection, CANCEL_JOBS, params | get_settings().notify_parameters)
         settle_parents(connection, [(row[2], row[3]) for row in rows if row[1] in FINISHED])
     return _changed(found, rows)
 

@@ -164,7 +164,7 @@ def _cancel_children(connection: Any) -> None:
     """What ends with its parent is cancelled, and what ends with that."""
     while children := families.find_children_to_cancel(connection, limit=1000):
         for child_id in children:
-            outcomes.cancel_jobs(connection.alias, [child_id])
+            outcomes.follow_parent(connection.alias, child_id)
     if children is not None:
         families.clear_cancels_children(connection, limit=1000)
 

@@ -167,6 +167,19 @@ def a_child_started_late_is_cancelled_too(stage: Stage) -> None:
     assert state_of(late) == "CANCELLED", f"a late child escaped: it is {state_of(late)}"
 
 
+def children_of_a_parent_retried_meanwhile_are_kept(stage: Stage) -> None:
+    """The chore has found the child; then an operator retries the parent."""
+    parent = parent_job()
+    (child,) = children_of(parent, CHILD)
+    cancel(parent)
+    finish(parent)
+    (found,) = families.find_children_to_cancel(connection, limit=9) or []
+    retry(parent)
+    outcomes.follow_parent("default", found)
+
+    assert state_of(child) == "READY", f"its parent is to run again, and it is {state_of(child)}"
+
+
 # --- deadlines
 
 
@@ -261,6 +274,14 @@ RULES = [
         story=a_child_started_late_is_cancelled_too,
         off={"cleared at once": ALWAYS_CLEARED},
         symptom="a late child escaped",
+    ),
+    Rule(
+        name="the mark is looked at under the lock",
+        story=children_of_a_parent_retried_meanwhile_are_kept,
+        off={
+            "found is found": replaced(outcomes, "CANCEL_JOBS", "not %(follows)s::boolean", "true")
+        },
+        symptom="its parent is to run again",
     ),
     Rule(
         name="deadline guard",

@@ -230,7 +230,7 @@ def children_of_a_cancelled_parent() -> list[Job]:
 
 def cancel_children() -> list[Any]:
     found = families.find_children_to_cancel(connection, limit=100) or []
-    return [row for one in found for row in outcomes.cancel_jobs("default", [one], waits=False)]
+    return [row for one in found for row in outcomes.follow_parent("default", one)]
 
 
 def marked_parents() -> list[Job]:

@@ -1,7 +1,8 @@
 -- Does:    cancels jobs. One that does not run ends at once, unless a step of it can be undone: then
 --          it becomes ready, to undo that and end. A running one is asked to stop. What is undoing
 --          its steps already ends as it has decided.
--- Takes:   ids, locked by this transaction already; notify: whether to wake, but for quiet_queues.
+-- Takes:   ids, locked by this transaction already; follows: only those that their parents' end is
+--          to end; notify: whether to wake, but for quiet_queues.
 -- Returns: a row for each job it applied to: id, state, parent_id, awaited_as, and the number of
 --          queues woken.
 -- Locks:   the job rows, held already.
@@ -21,6 +22,17 @@ found as (
         ) as has_children
     from durable_job as job
     where id = any (%(ids)s::uuid[]) and state not in ('SUCCESSFUL', 'FAILED', 'CANCELLED')
+        and (
+            not %(follows)s::boolean
+            or exists (
+                select from durable_job as parent
+                where parent.id = job.parent_id and parent.cancels_children
+                    and (
+                        parent.cancel_requested_at is not null
+                        or (parent.finished_at is not null and job.on_parent_end = 'cancel')
+                    )
+            )
+        )
 ),
 -- one that is undoing its steps already goes on with that, and ends as it has decided
 decided as (
