@@ -46,6 +46,8 @@ class Entry:
     answer: Any = None
     error: BaseException | None = None
     is_done: bool = False
+    held_up: int = 0
+    """How often somebody's lock was in its way."""
     gate: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -108,31 +110,44 @@ class GroupWriter:
     def _write(self, batch: list[Entry]) -> None:
         groups: dict[Any, list[Entry]] = {}
         for entry in batch:
-            groups.setdefault(entry.write, []).append(entry)
+            if not entry.held_up:
+                groups.setdefault(entry.write, []).append(entry)
         for write, entries in groups.items():
             self._write_group(write, entries)
+        self._write_held_up([entry for entry in batch if entry.held_up and not entry.is_done])
+
+    def _write_held_up(self, entries: list[Entry]) -> None:
+        """Write what was held up, each alone, until one is held up again: the others wait for all.
+
+        What is left undone comes again behind the others, what was tried least before the rest.
+        """
+        for entry in sorted(entries, key=lambda entry: entry.held_up):
+            self._write_group(entry.write, [entry])
+            if not entry.is_done:
+                return
 
     def _write_group(self, write: Any, entries: list[Entry]) -> None:
-        """One statement for all; alone, each, if one of them is refused or held up.
-
-        What is held up alone, by somebody's lock on its job, is left undone and comes again behind
-        the others, so that they do not wait for it.
-        """
+        """One statement for all; alone, each, if one of them is refused or held up."""
         try:
             answers = self._repeat(write, [entry.item for entry in entries])
         except BaseException as error:
-            if len(entries) > 1:
-                for entry in entries:
-                    self._write_group(write, [entry])
-            elif is_held_up(error):
-                logger.warning("A durable write waits for a lock that somebody holds: %s", error)
-            else:
-                entries[0].error = error
-                entries[0].is_done = True
+            self._note_failure(write, entries, error)
             return
         for entry, answer in zip(entries, answers, strict=True):
             entry.answer = answer
             entry.is_done = True
+
+    def _note_failure(self, write: Any, entries: list[Entry], error: BaseException) -> None:
+        if is_held_up(error):
+            logger.warning("A durable write waits for a lock that somebody holds: %s", error)
+            for entry in entries:
+                entry.held_up += 1
+        elif len(entries) > 1:
+            for entry in entries:
+                self._write_group(write, [entry])
+        else:
+            entries[0].error = error
+            entries[0].is_done = True
 
     def _repeat(self, write: Any, items: list[Any]) -> list[Any]:
         """Run a statement until the database has answered it."""

@@ -153,6 +153,30 @@ def test_one_failing_call_of_a_batch_leaves_the_others_alone(stage: Stage) -> No
     assert isinstance(failure_of(futures[1]), ValueError)
 
 
+def test_what_is_held_up_keeps_others_waiting_for_one_of_them_only(stage: Stage) -> None:
+    """A dozen children end, whose parent's row is held by somebody: the other slots go on."""
+    tries = threading.Semaphore(0)
+    is_free = stage.gate()
+
+    def held_up(_: Any) -> None:
+        if not is_free.is_set():
+            assert tries.acquire(timeout=PATIENCE)
+            raise psycopg.errors.LockNotAvailable("somebody holds it")
+
+    writer = stage.writer()
+    futures = together(stage, writer, [lambda: writer.call(held_up)] * 6)
+    tries.release()  # that of all together
+    eventually(lambda: has_pending(writer, 0), "they are tried one by one")
+    other = stage.actor("another slot").start(writer.call, lambda _: "done")
+    eventually(partial(has_pending, writer, 1), "its write is pending")
+    tries.release(2)
+
+    assert other.result(PATIENCE) == "done"
+    is_free.set()
+    tries.release(1)
+    assert [failure_of(future) for future in futures] == [None] * 6
+
+
 def test_a_leader_that_fails_hands_over(stage: Stage) -> None:
     writer = stage.writer()
 
