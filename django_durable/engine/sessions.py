@@ -24,6 +24,10 @@ IDLE_SECONDS = 0.1
 """A pool gives up one unused connection each so often, so bursts do not keep theirs."""
 
 
+LONGEST_WAIT = 600.0
+"""Seconds for which threads wait for a connection: branches may be many more than slots."""
+
+
 def postgresql_aliases() -> list[str]:
     return [alias for alias in connections if connections[alias].vendor == "postgresql"]
 
@@ -34,7 +38,12 @@ def switch_on_pools(slots: int) -> None:
         database = connections.settings[alias]
         options = database.setdefault("OPTIONS", {})
         if not options.get("pool"):
-            options["pool"] = {"min_size": 0, "max_size": max(slots, 2), "max_idle": IDLE_SECONDS}
+            options["pool"] = {
+                "min_size": 0,
+                "max_size": max(slots, 2),
+                "max_idle": IDLE_SECONDS,
+                "timeout": LONGEST_WAIT,
+            }
         database["CONN_MAX_AGE"] = 0
         database["CONN_HEALTH_CHECKS"] = True
 
