@@ -69,6 +69,8 @@ def test_after_crashes_of_the_server_everything_is_done_once_and_nobody_is_decla
     for index in range(jobs):
         enqueue(stories.steps_in_a_row, f"r{index}", steps)
     processes = [own_workers.start("--lease", "4", "--slots", "4") for _ in range(2)]
+    here = Worker.objects.filter(has_lock=True)
+    eventually(lambda: fresh(here.count) == 2, "both workers are there")
     for crash in range(1, 4):
         target = crash * jobs * steps // 5
         eventually(lambda t=target: fresh(Charge.objects.count) >= t, "work went on")
