@@ -6,7 +6,7 @@ Whatever goes wrong, the own checkpoint is looked for first: if it is there, it 
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from django_durable.engine.preparing import note_direct, prepared
 from django_durable.engine.replay import SUCCESSFUL, Recorded
 from django_durable.engine.run import Ending, Run, Stop, active_step
 from django_durable.engine.stepping import Call, close, encode_value
-from django_durable.engine.waits import Sender, SenderLost, deliver
+from django_durable.engine.waits import NewEvent, NewMessage, Sender, SenderLost, deliver
 from django_durable.exceptions import Suspension
 
 T = TypeVar("T")
@@ -132,12 +132,38 @@ def _try(call: Call, body: Callable[[], Any]) -> tuple[Recorded, bool]:
     return checkpoint.as_recorded(), cancelled
 
 
-def deliver_all(connection: Any, run: Run, outbox: list[Any]) -> None:
+class Kept:
+    """Events to write with the commit, unless the savepoint in which they were said is undone.
+
+    Django forgets what is to be called on commit with the savepoint, so it stands there, too.
+    """
+
+    def __init__(self, items: Sequence[NewEvent | NewMessage]) -> None:
+        self.items = items
+
+    def __call__(self) -> None:
+        """Nothing is left to be done on commit."""
+
+
+def keep(alias: str, outbox: list[Kept], items: Sequence[NewEvent | NewMessage]) -> None:
+    """Put events into the outbox of the engine's transaction that is open."""
+    kept = Kept(items)
+    outbox.append(kept)
+    transaction.on_commit(kept, using=alias)
+
+
+def deliver_all(connection: Any, run: Run, outbox: list[Kept]) -> None:
     """Write what the body emitted and sent, after all that it wrote itself. Raises: LeaseLost."""
     if not outbox:
         return
+    wrapper: Any = connections[run.alias]
+    standing = {id(called) for _, called, _ in wrapper.run_on_commit}
+    items = [item for kept in outbox if id(kept) in standing for item in kept.items]
+    wrapper.run_on_commit = [one for one in wrapper.run_on_commit if not isinstance(one[1], Kept)]
+    if not items:
+        return
     try:
-        deliver(connection, outbox, Sender(run.job.id, run.job.lease_token))
+        deliver(connection, items, Sender(run.job.id, run.job.lease_token))
     except SenderLost:
         raise LeaseLost from None
 

@@ -7,12 +7,14 @@ are locked after the user's own, and the jobs that wait after those.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 from django.db import connections, transaction
 
 from django_durable.conf import get_settings
 from django_durable.engine import waits
+from django_durable.engine.atomic import keep
 from django_durable.engine.rows import jobs, messages
 from django_durable.engine.run import (
     Ending,
@@ -32,18 +34,31 @@ def deliver(call: str, items: Sequence[NewEvent | NewMessage]) -> None:
     """
     run = require_run(call)
     if run is None:
-        with transaction.atomic(using=get_settings().DATABASE):
-            waits.deliver(connections[get_settings().DATABASE], items, None)
+        _deliver_outside(items)
         return
     step = active_step()
     if step is None and _is_done(run):
         return
-    if run.in_task_transaction:
-        run.outbox.extend(items)
-    elif step is not None and step.kind == "atomic":
-        step.outbox.extend(items)
+    outbox = _outbox_of(run)
+    if outbox is not None and connections[run.alias].in_atomic_block:
+        keep(run.alias, outbox, items)
+    elif run.in_task_transaction:  # called on its commit: the job has ended
+        _deliver_outside(items)
     else:
         run.repeat(lambda: _deliver_now(run, items))
+
+
+def _deliver_outside(items: Sequence[NewEvent | NewMessage]) -> None:
+    with transaction.atomic(using=get_settings().DATABASE):
+        waits.deliver(connections[get_settings().DATABASE], items, None)
+
+
+def _outbox_of(run: Run) -> list[Any] | None:
+    """Where an atomic step, or an atomic task, keeps what is written in its commit."""
+    step = active_step()
+    if run.in_task_transaction:
+        return run.outbox
+    return step.outbox if step is not None and step.kind == "atomic" else None
 
 
 def _is_done(run: Run) -> bool:
