@@ -22,16 +22,25 @@ select
         where
             -- none is left
             not exists (
-                select from durable_job as child
-                where child.parent_id = %(job_id)s::uuid and child.awaited_as = awaited.name
-                    and child.state in ('READY', 'SCHEDULED', 'RUNNING', 'WAITING')
+                -- state by state: a list would be a filter on all entries of the family
+                select from unnest(array['READY', 'SCHEDULED', 'RUNNING', 'WAITING']) as live (state)
+                cross join lateral (
+                    select from durable_job
+                    where parent_id = %(job_id)s::uuid and awaited_as = awaited.name
+                        and durable_job.state = live.state
+                    limit 1
+                ) as child
             )
             -- or more have failed than may
             or (
                 select count(*) from (
-                    select from durable_job as child
-                    where child.parent_id = %(job_id)s::uuid and child.awaited_as = awaited.name
-                        and child.state in ('FAILED', 'CANCELLED')
+                    select from unnest(array['FAILED', 'CANCELLED']) as bad (state)
+                    cross join lateral (
+                        select from durable_job
+                        where parent_id = %(job_id)s::uuid and awaited_as = awaited.name
+                            and durable_job.state = bad.state
+                        limit 1 + (rule.value ->> 'max_failures')::int
+                    ) as child
                     limit 1 + (rule.value ->> 'max_failures')::int
                 ) as failed
             ) > (rule.value ->> 'max_failures')::int

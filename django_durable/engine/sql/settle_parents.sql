@@ -31,9 +31,14 @@ next as (
     cross join lateral (
         select family.max_concurrency - count(*) as places
         from (
-            select from durable_job
-            where parent_id = family.parent_id and awaited_as = family.awaited_as
-                and state in ('READY', 'SCHEDULED', 'RUNNING')
+            -- state by state: a list of them would be a filter on all entries of the family
+            select from unnest(array['READY', 'SCHEDULED', 'RUNNING']) as live (state)
+            cross join lateral (
+                select from durable_job
+                where parent_id = family.parent_id and awaited_as = family.awaited_as
+                    and durable_job.state = live.state
+                limit coalesce(family.max_concurrency, 0)
+            ) as child
             union all
             select from durable_job
             where parent_id = family.parent_id and awaited_as = family.awaited_as
@@ -49,7 +54,8 @@ next as (
         select id from durable_job
         where parent_id = family.parent_id and awaited_as = family.awaited_as
             and state = 'WAITING' and wait_kind = 'limit'
-        order by id
+        -- by id, said in all columns of the index, whose order is not seen to be that otherwise
+        order by parent_id, awaited_as, state, wait_kind, id
         limit case when free.places < 0 then 0 else free.places end
     ) as held
 ),
@@ -81,16 +87,25 @@ done as (
             -- in a transaction that sees siblings as they were: the parent looks for itself
             current_setting('transaction_isolation') not in ('read committed', 'read uncommitted')
             or (
-                select true from durable_job
-                where parent_id = family.parent_id and awaited_as = family.awaited_as
-                    and state in ('READY', 'SCHEDULED', 'RUNNING', 'WAITING')
+                select true
+                from unnest(array['READY', 'SCHEDULED', 'RUNNING', 'WAITING']) as live (state)
+                cross join lateral (
+                    select from durable_job
+                    where parent_id = family.parent_id and awaited_as = family.awaited_as
+                        and durable_job.state = live.state
+                    limit 1
+                ) as child
                 limit 1
             ) is null
             or (
                 select count(*) from (
-                    select from durable_job
-                    where parent_id = family.parent_id and awaited_as = family.awaited_as
-                        and state in ('FAILED', 'CANCELLED')
+                    select from unnest(array['FAILED', 'CANCELLED']) as bad (state)
+                    cross join lateral (
+                        select from durable_job
+                        where parent_id = family.parent_id and awaited_as = family.awaited_as
+                            and durable_job.state = bad.state
+                        limit coalesce(family.max_failures + 1, 0)
+                    ) as child
                     limit coalesce(family.max_failures + 1, 0)
                 ) as failure
             ) > family.max_failures
