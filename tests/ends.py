@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db.models import Q
 
-from django_durable.models import FINISHED, Checkpoint, Job
+from django_durable.models import FINISHED, Checkpoint, Job, Message
 from tests.testapp.models import BankCall, Charge
 
 
@@ -20,7 +20,7 @@ class End:
     """What a story left behind, without the names that differ between tellings."""
 
     facts: dict[str, object]
-    """Of each job, each checkpoint, and each row that an atomic step wrote."""
+    """Of each job, checkpoint and message, and of each row that an atomic step wrote."""
     calls: dict[str, list[str]]
     """What the bank was called for -> the idempotency keys it saw, one for each call."""
 
@@ -80,7 +80,7 @@ def end_of(jobs: Sequence[Job], ref: str) -> End:
         error = json.loads(row.error or "null")
         return error and shown(f"{error['type']}: {error.get('detail', error['message'])}")
 
-    facts: dict[str, object] = {}
+    facts: dict[str, Any] = {}
     for path, job in tree.items():
         value = shown(job.encoded_return_value)
         facts[path] = (job.task_path, job.state, job.attempt, value, error_of(job))
@@ -89,6 +89,9 @@ def end_of(jobs: Sequence[Job], ref: str) -> End:
     for row in Checkpoint.objects.filter(job_id__in=paths).exclude(of_losers):
         name = f"{paths[str(row.job_id)]}: {shown(row.identity)}"
         facts[name] = (row.kind, row.state, _without_times(shown(row.value)), error_of(row))
+    for message in Message.objects.filter(job_id__in=paths).order_by("name", "id"):
+        name = f"{paths[str(message.job_id)]} was sent {message.name}"
+        facts[name] = (*facts.get(name, ()), message.payload)
     charges = Charge.objects.filter(order_ref__startswith=f"{ref}:")
     rows = Counter(charge.order_ref.partition(":")[2] for charge in charges)
     facts |= {f"rows of {what}": number for what, number in rows.items()}
