@@ -1,4 +1,4 @@
-"""What waits, joins and tells: whatever became of a commit whose answer was lost, once is enough."""
+"""Waits, joins, events and maps: whatever became of a lost commit, each is done once."""
 
 from __future__ import annotations
 
