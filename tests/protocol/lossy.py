@@ -25,6 +25,8 @@ class Flight:
     """A transaction that the server is still at, though its client has given up."""
 
     def __init__(self) -> None:
+        self.is_lost = False
+        """Whether the answer was lost by now."""
         self._session: psycopg.Connection[Any] | None = None
 
     @property
@@ -119,7 +121,7 @@ class Lossy:
         self._check()
         if not self._loss.happens_at(text):
             return act()
-        self._is_lost = True
+        self._is_lost = self._loss.flight.is_lost = True
         if self._loss.fate is Fate.IN_FLIGHT:
             self._leave_open(text, act)
         else:
