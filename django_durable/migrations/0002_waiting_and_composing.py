@@ -167,6 +167,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AlterField(
             model_name='checkpoint',
+            name='fingerprint',
+            field=models.TextField(db_comment='Its arguments, canonical and shortened; of a child, the scope that awaits it.', help_text='Its arguments, canonical and shortened; of a child, the scope that awaits it.', null=True),
+        ),
+        migrations.AlterField(
+            model_name='checkpoint',
             name='kind',
             field=models.TextField(db_comment='The kind of step, or of wait; compared on replay.', help_text='The kind of step, or of wait; compared on replay.'),
         ),

@@ -80,7 +80,8 @@ class Checkpoint(ReadOnlyRow):
     )
     function = models.TextField(**means(_("Path of the step's function, for people.")))
     fingerprint = models.TextField(
-        null=True, **means(_("Its arguments, canonical and shortened; compared on replay."))
+        null=True,
+        **means(_("Its arguments, canonical and shortened; of a child, the scope that awaits it.")),
     )
     attempt = models.IntegerField(default=1, **means(_("The step's tries so far.")))
     next_attempt_at = models.DateTimeField(
