@@ -250,6 +250,28 @@ class RetriedBranchTests(TestCase):
         assert calls == ["went on"]
 
 
+    def test_a_caught_failure_of_a_branch_stays_though_only_branches_came_after(self) -> None:
+        fails = [True]
+
+        @step
+        def refuses() -> str:
+            raise ValueError("no")
+
+        @task(path="tests.gathers")
+        def gathers() -> Any:
+            gather(refuses, return_exceptions=True)
+            gather(lambda: note("went on"))
+            if fails.pop():
+                raise ValueError("the end")
+            return "done"
+
+        job = ended_job(gathers)
+        fails.append(False)
+        retry_job(job)
+        assert resumed_job(job).state == "SUCCESSFUL", job.wait_reason
+        assert calls == ["went on"]
+
+
 class FirstTests(TestCase):
     def test_the_first_is_recorded_and_the_others_are_not_run_again(self) -> None:
         @task(path="tests.first")

@@ -54,10 +54,14 @@ removed as (
             where not starts_with(failed.identity, 'compensation@')
                 and later.job_id = failed.job_id and later.seq > failed.seq
                 and not starts_with(later.identity, 'compensation@')
+                -- their places part at a call: in one scope, or around it. At a branch's number they
+                -- are side by side, and neither comes after the other
                 and (
-                    starts_with(later_scope, failed_scope)
-                    or starts_with(failed_scope, later_scope)
-                )
+                    select min(i)
+                    from generate_subscripts(string_to_array(failed_scope || '*', '/'), 1) as i
+                    where (string_to_array(failed_scope || '*', '/'))[i]
+                        is distinct from (string_to_array(later_scope || '+', '/'))[i]
+                ) %% 2 = case when failed_scope ~ '^continued[0-9]+/' then 0 else 1 end
         )
 ),
 -- a step that was to be tried again later is tried at once
