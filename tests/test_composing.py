@@ -249,7 +249,6 @@ class RetriedBranchTests(TestCase):
         assert "not yet" in resumed_job(job).return_value
         assert calls == ["went on"]
 
-
     def test_a_caught_failure_of_a_branch_stays_though_only_branches_came_after(self) -> None:
         fails = [True]
 
