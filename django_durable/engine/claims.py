@@ -126,7 +126,7 @@ def _compile_claim(
     ready = (
         job_rows(alias)
         .filter(fit, state=JobState.READY, queue_name=queue_name)
-        .filter(task_path__in=task_paths)
+        .filter(task_path__in=task_paths, limit_name__isnull=True)
         .order_by("-priority", "due_at", "id")
         .select_for_update(skip_locked=True, no_key=True)
     )

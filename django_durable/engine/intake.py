@@ -233,6 +233,7 @@ def as_job(alias: str, new: NewJob, inserted: Inserted, parent: Parent | None = 
         depth=new.depth,
         context=new.context,
         cancels_children=False,
+        claimed_ahead=False,
         continued_count=0,
     )
 

@@ -16,9 +16,11 @@ from django_durable.engine.states import (
 from django_durable.models.approval import Approval
 from django_durable.models.checkpoint import Attempt, Checkpoint
 from django_durable.models.event import Event, Mailbox, Message
+from django_durable.models.flow import Limit, LimitStart, Queue
 from django_durable.models.idempotency import IdempotencyKey
 from django_durable.models.job import Job, JobQuerySet
 from django_durable.models.progress import JobValue, Progress
+from django_durable.models.schedule import Schedule, Tick
 from django_durable.models.worker import Worker
 
 __all__ = [
@@ -36,9 +38,14 @@ __all__ = [
     "JobQuerySet",
     "JobState",
     "JobValue",
+    "Limit",
+    "LimitStart",
     "Mailbox",
     "Message",
     "Progress",
+    "Queue",
+    "Schedule",
+    "Tick",
     "WaitKind",
     "Worker",
 ]

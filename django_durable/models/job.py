@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, ClassVar
 
 from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Q
 from django.utils.translation import gettext_lazy
 
 from django_durable.engine import registry
@@ -18,8 +17,8 @@ from django_durable.engine.published import JobProgress, read_progress, read_val
 from django_durable.engine.states import BLOCKED, DELAYED, FINISHED, JobState
 from django_durable.exceptions import JobStateError
 from django_durable.models.job_columns import JobColumns
+from django_durable.models.job_rules import CONSTRAINTS, INDEXES
 
-_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 _DJANGO_STATUS = {state: state for state in ("RUNNING", "SUCCESSFUL", "FAILED")} | {
     "CANCELLED": "FAILED"
 }
@@ -73,109 +72,8 @@ class Job(JobColumns):
             ("send_event", "Can send events to jobs and wake them"),
         ]
         default_permissions = ("view",)
-        indexes: ClassVar = [
-            models.Index(
-                "queue_name",
-                F("priority").desc(),
-                "due_at",
-                "id",
-                name="job_claim",
-                condition=Q(state="READY"),
-            ),
-            models.Index(
-                fields=["due_at"], name="job_due", condition=Q(state__in=["SCHEDULED", "WAITING"])
-            ),
-            # By worker, not by state: a fence that names the state must never be tempted by it.
-            models.Index(
-                fields=["worker_id"], name="job_running", condition=Q(worker_id__isnull=False)
-            ),
-            models.Index(
-                fields=["state", "finished_at"],
-                name="job_finished",
-                condition=Q(finished_at__isnull=False),
-            ),
-            models.Index(
-                fields=["subject_type", "subject_key"],
-                name="job_subject",
-                condition=Q(subject_type__isnull=False),
-            ),
-            # What a parent waits for, by what has become of it; "limit" apart, next in turn first.
-            models.Index(
-                fields=["parent_id", "awaited_as", "state", "wait_kind", "id"],
-                name="job_awaited",
-                condition=Q(awaited_as__isnull=False),
-            ),
-            models.Index(
-                fields=["parent_id", "on_parent_end"],
-                name="job_live_children",
-                condition=Q(parent_id__isnull=False, finished_at__isnull=True),
-            ),
-            models.Index(
-                fields=["id"], name="job_cancels_children", condition=Q(cancels_children=True)
-            ),
-            models.Index(
-                fields=["deadline_at"],
-                name="job_deadline",
-                condition=Q(deadline_at__isnull=False, finished_at__isnull=True),
-            ),
-        ]
-        constraints: ClassVar = [
-            models.UniqueConstraint(
-                fields=["parent_id", "origin"],
-                name="job_origin_once",
-                condition=Q(origin__isnull=False),
-            ),
-            models.CheckConstraint(
-                name="job_state_is_known", condition=Q(state__in=JobState.values)
-            ),
-            models.CheckConstraint(
-                name="job_running_has_worker",
-                condition=Q(state="RUNNING", worker_id__isnull=False, lease_token__gt=0)
-                | (~Q(state="RUNNING") & Q(worker_id__isnull=True)),
-            ),
-            models.CheckConstraint(
-                name="job_finished_has_finished_at",
-                condition=Q(
-                    state__in=["SUCCESSFUL", "FAILED", "CANCELLED"], finished_at__isnull=False
-                )
-                | (
-                    ~Q(state__in=["SUCCESSFUL", "FAILED", "CANCELLED"])
-                    & Q(finished_at__isnull=True)
-                ),
-            ),
-            models.CheckConstraint(
-                name="job_waiting_says_for_what",
-                condition=Q(state="WAITING", wait_kind__isnull=False)
-                | (~Q(state="WAITING") & Q(wait_kind__isnull=True)),
-            ),
-            models.CheckConstraint(
-                name="job_due_at_is_a_date",
-                condition=Q(
-                    due_at__range=(
-                        datetime(1970, 1, 1, tzinfo=UTC),
-                        datetime(9999, 1, 1, tzinfo=UTC),
-                    )
-                ),
-            ),
-            models.CheckConstraint(
-                name="job_priority_in_range", condition=Q(priority__range=(-100, 100))
-            ),
-            models.CheckConstraint(
-                name="job_attempt_grows_from_base", condition=Q(attempt__gt=F("attempt_base"))
-            ),
-            models.CheckConstraint(
-                name="job_ends_as_is_an_end",
-                condition=Q(ends_as__isnull=True) | Q(ends_as__in=["FAILED", "CANCELLED"]),
-            ),
-            models.CheckConstraint(
-                name="job_on_parent_end_is_known",
-                condition=Q(on_parent_end__isnull=True) | Q(on_parent_end="cancel"),
-            ),
-            models.CheckConstraint(
-                name="job_names_not_blank",
-                condition=~Q(task_path="") & ~Q(queue_name="") & ~Q(origin=""),
-            ),
-        ]
+        indexes: ClassVar = INDEXES
+        constraints: ClassVar = CONSTRAINTS
 
     def __str__(self) -> str:
         return f"{self.task_path} {self.id}"

@@ -122,6 +122,30 @@ class JobColumns(ReadOnlyRow):
     continued_count = models.IntegerField(
         db_default=0, **means(_("How often continue_as() started this job over."))
     )
+    limit_name = models.TextField(
+        null=True, **means(_("The limit the job is under, besides its queue's. Null: none."))
+    )
+    limit_key = models.TextField(
+        null=True,
+        **means(_("What the limit counts apart, such as a customer; empty: all together.")),
+    )
+    unique_key = models.TextField(
+        null=True, **means(_("No other job has it at the same time. Null: not, or not any more."))
+    )
+    unique_while = models.TextField(
+        null=True,
+        **means(_("How long the job is unique: queued, unfinished or period. Null: it is not.")),
+    )
+    unique_until = models.DateTimeField(
+        null=True, **means(_("When a period of uniqueness ends. Null: it is no period."))
+    )
+    schedule_name = models.TextField(
+        null=True, **means(_("The schedule that enqueued the job. Null: none did."))
+    )
+    claimed_ahead = models.BooleanField(
+        db_default=False,
+        **means(_("Claimed before a slot was free, and not known to have begun since.")),
+    )
     code_version = models.TextField(
         null=True, **means(_("Fingerprint of the worker's code at the latest claim."))
     )

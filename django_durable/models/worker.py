@@ -19,7 +19,12 @@ class Worker(ReadOnlyRow):
     )
     hostname = models.TextField(**means(_("Where it runs.")))
     pid = models.IntegerField(**means(_("Its process id there.")))
-    queues = TextArrayField(**means(_("The queues it serves; empty: all.")))
+    queues = TextArrayField(
+        **means(_("The queues it serves, by name; empty: all, or those of its patterns."))
+    )
+    queue_patterns = TextArrayField(
+        db_default=[], **means(_("What it was told to serve, if that names queues by pattern."))
+    )
     slots = models.IntegerField(**means(_("How many jobs it runs at once.")))
     code_version = models.TextField(**means(_("Fingerprint of its code.")))
     lease = models.DurationField(**means(_("How long it counts as alive after a heartbeat.")))

@@ -11,7 +11,7 @@ cross join lateral (
     select count(*) as jobs, count(*) filter (where lost_count >= 2) as suspects
     from (
         select lost_count from durable_job
-        where state = 'READY' and queue_name = queue.name
+        where state = 'READY' and limit_name is null and queue_name = queue.name
         order by priority desc, due_at, id
         limit %(limit)s
     ) as first
@@ -22,7 +22,8 @@ cross join lateral (
     from generate_series(-100, 100) as level (priority)
     cross join lateral (
         select due_at from durable_job as job
-        where state = 'READY' and queue_name = queue.name and job.priority = level.priority
+        where state = 'READY' and limit_name is null and queue_name = queue.name
+            and job.priority = level.priority
         order by due_at
         limit 1
     ) as first

@@ -4,11 +4,11 @@
 -- Locks:   nothing.
 -- Index:   job_claim, one entry for each queue.
 with recursive queue as (
-    (select queue_name from durable_job where state = 'READY' order by queue_name limit 1)
+    (select queue_name from durable_job where state = 'READY' and limit_name is null order by queue_name limit 1)
     union all
     select (
         select job.queue_name from durable_job as job
-        where job.state = 'READY' and job.queue_name > queue.queue_name
+        where job.state = 'READY' and limit_name is null and job.queue_name > queue.queue_name
         order by job.queue_name limit 1
     )
     from queue
