@@ -90,7 +90,7 @@ class Worker:
         self.slots.give_up_late()
         self.slots.tell_progress(connections[self.alias])
         self.member.maintenance.run_due()
-        self._hand_back(self.slots.take_back(machine_seconds() - LONGEST_WAIT))
+        self._look_at_claimed_ahead(machine_seconds() - LONGEST_WAIT)
         self._claim()
         if self.options.burst:
             self._is_empty = self._has_nothing_left()
@@ -193,6 +193,17 @@ class Worker:
             prepares=not self._is_pooled,
             parallel=True,
         )
+
+    def _look_at_claimed_ahead(self, claimed_before: float) -> None:
+        """Hand back what has not begun for a second, and note what has: if lost, that counts."""
+        self._hand_back(self.slots.take_back(claimed_before))
+        begun = [run for run in self.slots.runs if run.job.claimed_ahead]
+        if lasting := [run for run in begun if run.begun_at < claimed_before]:
+            liveness.note_begun(
+                connections[self.alias], [(run.job.id, run.job.lease_token) for run in lasting]
+            )
+            for run in lasting:
+                run.job.claimed_ahead = False
 
     def _reconcile(self) -> None:
         """Give back what runs under this worker's name without its knowing."""
