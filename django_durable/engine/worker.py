@@ -17,7 +17,7 @@ from uuid import UUID
 from django.db import connections, transaction
 
 from django_durable.conf import get_settings
-from django_durable.engine import boot, claims, liveness, registry, sessions, waits
+from django_durable.engine import boot, claims, limits, liveness, registry, sessions, waits
 from django_durable.engine.checkpoints import load_checkpoints
 from django_durable.engine.clock import machine_seconds
 from django_durable.engine.executor import outcome_of
@@ -116,6 +116,7 @@ class Worker:
         boot.wait_for_database(self.alias, self._wait)
         boot.check_migrations(self.alias)
         boot.check_tasks()
+        limits.declare_limits(connections[self.alias], registry.declared_limits().values())
         self.writer = GroupWriter(lambda: sessions.connect(self.alias))
         self.slots = Slots(self.options.slots, freed=self._wake)
         self._join()
@@ -216,9 +217,9 @@ class Worker:
         self._wakeups.put(None)
 
     def _seconds_to_next(self) -> float:
-        timeout = self.slots.seconds_to_timeout()
         chores = self.member.maintenance.seconds_to_next()
-        return chores if timeout is None else min(chores, timeout)
+        others = [self.slots.seconds_to_timeout(), self.member.claimer.seconds_to_next()]
+        return min([chores, *(seconds for seconds in others if seconds is not None)])
 
     def _wait(self, seconds: float) -> bool:
         """Until something happens or the time is over; whether the worker is told to stop.
