@@ -6,6 +6,7 @@ from datetime import MAXYEAR, UTC, datetime, timedelta
 from typing import Any
 
 from django_durable.exceptions import InvalidOptionError
+from django_durable.limits import Limit
 from django_durable.retry import RetryPolicy
 
 _QUEUE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}")
@@ -136,6 +137,10 @@ def _retry(value: Any) -> str | None:
     return None if fit else "it must be a RetryPolicy, or None."
 
 
+def _limit(value: Any) -> str | None:
+    return None if value is None or isinstance(value, Limit) else "it must be a Limit, or None."
+
+
 def _on_missing(value: Any) -> str | None:
     return None if value in ("fail", "skip") else 'it must be "fail" or "skip".'
 
@@ -154,6 +159,7 @@ _RULES: dict[str, Callable[[Any], str | None]] = {
     "idempotency_key": _optional_key,
     "idempotency_retention": check_retention,
     "retry": _retry,
+    "limit": _limit,
     "on_missing": _on_missing,
     "takes_context": _flag,
     "atomic": _flag,

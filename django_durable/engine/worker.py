@@ -18,7 +18,7 @@ from uuid import UUID
 from django.db import connections, transaction
 
 from django_durable.conf import get_settings
-from django_durable.engine import boot, claims, liveness, registry, sessions, waits
+from django_durable.engine import boot, claims, limits, liveness, registry, sessions, waits
 from django_durable.engine.backlog import LONGEST_WAIT
 from django_durable.engine.checkpoints import load_checkpoints
 from django_durable.engine.clock import machine_seconds
@@ -123,6 +123,7 @@ class Worker:
         boot.wait_for_database(self.alias, self._wait)
         boot.check_migrations(self.alias)
         boot.check_tasks()
+        limits.declare_limits(connections[self.alias], registry.declared_limits().values())
         self.writer = GroupWriter(lambda: sessions.connect(self.alias))
         self.finisher = Finisher(
             self.writer,
@@ -249,10 +250,11 @@ class Worker:
             self._wake()
 
     def _seconds_to_next(self) -> float:
-        seconds = self.member.maintenance.seconds_to_next()
-        if (timeout := self.slots.seconds_to_timeout()) is not None:
-            seconds = min(seconds, timeout)
-        return min(seconds, LONGEST_WAIT) if self.slots.waiting else seconds
+        others = [self.slots.seconds_to_timeout(), self.member.claimer.seconds_to_next()]
+        if self.slots.waiting:
+            others.append(LONGEST_WAIT)
+        known = [seconds for seconds in others if seconds is not None]
+        return min([self.member.maintenance.seconds_to_next(), *known])
 
     def _wait(self, seconds: float) -> bool:
         """Until something happens or the time is over; whether the worker is told to stop.

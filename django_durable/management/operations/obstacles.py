@@ -16,6 +16,7 @@ from django_durable.engine.replay import base_name
 from django_durable.engine.sql import fetch_one, load
 from django_durable.engine.states import BLOCKED, DELAYED, CheckpointState, JobState
 from django_durable.exceptions import DuplicateTaskPathError, UnknownTaskError
+from django_durable.management.operations import holding
 from django_durable.management.operations.finding import Finding
 from django_durable.management.operations.output import (
     age,
@@ -327,8 +328,12 @@ def behind_others(situation: Situation) -> Iterator[Finding]:
 
 
 def jobs_ahead(job: Job) -> Bounded:
-    """How many ready jobs of its queue are claimed before it; suspects, unknown tasks are not."""
+    """How many ready jobs of its queue are claimed before it; suspects, unknown tasks are not.
+
+    Of one under a limit, how many of those that are counted with it.
+    """
     queue = all_jobs().ready().filter(queue_name=job.queue_name)
+    queue = queue.filter(limit_name=job.limit_name, limit_key=job.limit_key)
     first = queue.order_by("-priority", "due_at", "id")
     known, max_lost = set(registry.known_paths()), get_settings().MAX_LOST
     ahead = 0
@@ -354,6 +359,9 @@ OBSTACLES: Sequence[Callable[[Situation], Iterator[Finding]]] = (
     silent_workers,
     unknown_task,
     unnamed_queue,
+    holding.paused,
+    holding.queue_limited,
+    holding.limited,
     locked,
 )
 """For every job that does not run and is not finished, in the order of telling."""
