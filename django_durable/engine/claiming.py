@@ -6,6 +6,7 @@ An idle worker takes one when nothing else is ready; a busy one empties itself f
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from django.db import connections
 from django_durable.engine import claims, liveness
 from django_durable.engine.clock import machine_seconds
 from django_durable.engine.listener import Listener
+from django_durable.engine.serving import Serving
 from django_durable.engine.slots import Slots
 
 if TYPE_CHECKING:
@@ -34,11 +36,14 @@ class Claimer:
     claimant: claims.Claimant
     slots: Slots
     listener: Listener
-    queues: Sequence[str] = ()
+    serving: Serving = field(default_factory=Serving)
+    poll_interval: float = 1.0
     found_nothing: bool = False
     must_look_again: bool = False
     woken_queues: set[str] = field(default_factory=set)
-    _turn: int = 0
+    _last_queue: str = ""
+    _look_at_all_at: float = 0.0
+    _looked_at_all: bool = True
     _full_batches: int = 0
     _runs_suspect: bool = False
     _emptying_until: float = 0.0
@@ -55,7 +60,8 @@ class Claimer:
         queues = self._queues_to_ask()
         self._consider_suspects(queues)
         jobs = self._claim_from(queues, limit)
-        self.found_nothing = not jobs
+        self.found_nothing = not jobs and self._looked_at_all
+        self._last_queue = jobs[-1].queue_name if jobs else self._last_queue
         self._note_batch(is_full=len(jobs) == limit)
         return jobs
 
@@ -98,17 +104,23 @@ class Claimer:
             self._emptying_until = now + EMPTYING_SECONDS
 
     def _queues_to_ask(self) -> list[str]:
-        """The queues named, or those with ready jobs; each time another one first."""
-        if self.queues:
-            queues = list(self.queues)
-        elif self.woken_queues:
-            queues = sorted(self.woken_queues)
-        else:
-            queues = claims.find_ready_queues(connections[self.claimant.alias])
+        """The queues named, or those with ready jobs; first those behind the one claimed from last.
+
+        Who is woken for one queue looks into that one only, but looks at all as often as it polls.
+        """
+        now, woken = machine_seconds(), list(self.woken_queues)
         self.woken_queues.clear()
-        self._turn += 1
-        turn = self._turn % len(queues) if queues else 0
-        return queues[turn:] + queues[:turn]
+        self._looked_at_all = True
+        if self.serving.exact_names:
+            queues = list(self.serving.exact_names)
+        elif woken and now < self._look_at_all_at:
+            queues, self._looked_at_all = woken, False
+        else:
+            self._look_at_all_at = now + self.poll_interval
+            queues = claims.find_ready_queues(connections[self.claimant.alias])
+        served = sorted(name for name in queues if self.serving.serves(name))
+        turn = bisect_right(served, self._last_queue)
+        return served[turn:] + served[:turn]
 
     def _note_batch(self, *, is_full: bool) -> None:
         """Two full batches in a row: enqueueing need not wake this worker, until one is not full.

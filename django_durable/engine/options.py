@@ -131,6 +131,39 @@ def check_retention(value: Any) -> str | None:
     return None if fit else "it must be a positive timedelta of a hundred years at most."
 
 
+MOST_AT_ONCE = 1_000_000
+
+
+def check_bounds(concurrency: Any, rate: Any, period: Any) -> None:
+    """How many at once and how many in a period may be; None: any number.
+
+    Raises: InvalidOptionError.
+    """
+    problems = {
+        "concurrency": _check_number(concurrency),
+        "rate": _check_number(rate) or ("it needs a period." if rate and not period else None),
+        "period": _check_period(period, has_rate=rate is not None),
+    }
+    values = {"concurrency": concurrency, "rate": rate, "period": period}
+    for option, problem in problems.items():
+        if problem:
+            raise InvalidOptionError(option=option, value=values[option], reason=problem)
+
+
+def _check_number(value: Any) -> str | None:
+    fit = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_AT_ONCE
+    return None if value is None or fit else f"it must be a number from 1 to {MOST_AT_ONCE}."
+
+
+def _check_period(value: Any, *, has_rate: bool) -> str | None:
+    if value is None:
+        return None
+    if not has_rate:
+        return "a period is for a rate, and there is none."
+    fit = isinstance(value, timedelta) and timedelta(0) < value <= LONGEST
+    return None if fit else "it must be a positive timedelta of a hundred years at most."
+
+
 def _retry(value: Any) -> str | None:
     fit = value is None or isinstance(value, RetryPolicy)
     return None if fit else "it must be a RetryPolicy, or None."
