@@ -26,6 +26,7 @@ from django_durable.engine.enqueueing import (
     as_child,
     uuid7,
 )
+from django_durable.engine.limit_keys import limit_of
 from django_durable.engine.replay import ReplayMismatch
 from django_durable.engine.rows import jobs as job_rows
 from django_durable.engine.rows import stored_job
@@ -102,6 +103,7 @@ def _build(request: Request, captured: str | None) -> NewJob:
     registry.check_conflict(task.path)
     check_queue(task.queue_name)
     subject_type, subject_key = _subject_of(task.subject)
+    limit_name, limit_key = limit_of(task, request.args, request.kwargs)
     return NewJob(
         id=uuid7(),
         task_path=task.path,
@@ -115,6 +117,8 @@ def _build(request: Request, captured: str | None) -> NewJob:
         on_parent_end=task.on_parent_end if current_run() is not None else None,
         subject_type=subject_type,
         subject_key=subject_key,
+        limit_name=limit_name,
+        limit_key=limit_key,
         context=captured,
     )
 
@@ -230,6 +234,8 @@ def as_job(alias: str, new: NewJob, inserted: Inserted, parent: Parent | None = 
         origin=new.origin,
         awaited_as=new.awaited_as,
         on_parent_end=new.on_parent_end,
+        limit_name=new.limit_name,
+        limit_key=new.limit_key,
         depth=new.depth,
         context=new.context,
         cancels_children=False,

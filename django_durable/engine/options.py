@@ -6,6 +6,7 @@ from datetime import MAXYEAR, UTC, datetime, timedelta
 from typing import Any
 
 from django_durable.exceptions import InvalidOptionError
+from django_durable.limits import Limit
 from django_durable.retry import RetryPolicy
 
 _QUEUE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}")
@@ -131,42 +132,13 @@ def check_retention(value: Any) -> str | None:
     return None if fit else "it must be a positive timedelta of a hundred years at most."
 
 
-MOST_AT_ONCE = 1_000_000
-
-
-def check_bounds(concurrency: Any, rate: Any, period: Any) -> None:
-    """How many at once and how many in a period may be; None: any number.
-
-    Raises: InvalidOptionError.
-    """
-    problems = {
-        "concurrency": _check_number(concurrency),
-        "rate": _check_number(rate) or ("it needs a period." if rate and not period else None),
-        "period": _check_period(period, has_rate=rate is not None),
-    }
-    values = {"concurrency": concurrency, "rate": rate, "period": period}
-    for option, problem in problems.items():
-        if problem:
-            raise InvalidOptionError(option=option, value=values[option], reason=problem)
-
-
-def _check_number(value: Any) -> str | None:
-    fit = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_AT_ONCE
-    return None if value is None or fit else f"it must be a number from 1 to {MOST_AT_ONCE}."
-
-
-def _check_period(value: Any, *, has_rate: bool) -> str | None:
-    if value is None:
-        return None
-    if not has_rate:
-        return "a period is for a rate, and there is none."
-    fit = isinstance(value, timedelta) and timedelta(0) < value <= LONGEST
-    return None if fit else "it must be a positive timedelta of a hundred years at most."
-
-
 def _retry(value: Any) -> str | None:
     fit = value is None or isinstance(value, RetryPolicy)
     return None if fit else "it must be a RetryPolicy, or None."
+
+
+def _limit(value: Any) -> str | None:
+    return None if value is None or isinstance(value, Limit) else "it must be a Limit, or None."
 
 
 def _on_missing(value: Any) -> str | None:
@@ -187,6 +159,7 @@ _RULES: dict[str, Callable[[Any], str | None]] = {
     "idempotency_key": _optional_key,
     "idempotency_retention": check_retention,
     "retry": _retry,
+    "limit": _limit,
     "on_missing": _on_missing,
     "takes_context": _flag,
     "atomic": _flag,

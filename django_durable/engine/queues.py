@@ -17,12 +17,13 @@ from django.db import connections, transaction
 
 from django_durable.conf import get_settings
 from django_durable.engine.clock import StatementTimestamp
-from django_durable.engine.options import check_bounds, check_queue_name
+from django_durable.engine.options import check_queue_name
 from django_durable.engine.rows import limits as limit_rows
 from django_durable.engine.rows import new_queue
 from django_durable.engine.rows import queues as queue_rows
 from django_durable.engine.sql import Connection, fetch_all, fetch_one, load
 from django_durable.exceptions import InvalidOptionError
+from django_durable.limits import check_number, check_period
 
 if TYPE_CHECKING:
     from django_durable.models import Limit, Queue
@@ -124,11 +125,21 @@ def bound_limit(alias: str, name: str, changes: Mapping[str, Any] | None) -> Lim
 
 
 def _merged(row: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """All three bounds after the changes. A rate that is taken away takes its period along."""
+    """All three after the changes. A rate that is taken away takes its period along.
+
+    Raises: InvalidOptionError.
+    """
     merged = {column: changes.get(column, getattr(row, column)) for column in BOUNDS}
     if "rate" in changes and changes["rate"] is None and changes.get("period") is None:
         merged["period"] = None
-    check_bounds(**merged)
+    problems = {
+        "concurrency": check_number(merged["concurrency"]),
+        "rate": check_number(merged["rate"]),
+        "period": check_period(merged["rate"], merged["period"]),
+    }
+    for option, problem in problems.items():
+        if problem:
+            raise InvalidOptionError(option=option, value=merged[option], reason=problem)
     return merged
 
 

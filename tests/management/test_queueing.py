@@ -235,8 +235,8 @@ class LimitTests(TestCase):
         for arguments, reason in {
             ("crm", "--concurrency", "0"): "is not a number from 1",
             ("crm", "--rate", "many"): "is not a number from 1",
-            ("crm", "--rate", "5"): "--rate 5 is refused: it needs a period",
-            ("crm", "--period", "5"): "a period is for a rate, and there is none",
+            ("crm", "--rate", "5"): "a rate and its period are given together",
+            ("crm", "--period", "5"): "a rate and its period are given together",
             ("crm", "--period", "-5"): "is not a positive number",
             ("crn", "--concurrency", "1"): 'There is no limit "crn". Known: crm, mail.',
             ("crn",): 'There is no limit "crn"',

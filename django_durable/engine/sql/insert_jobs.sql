@@ -23,10 +23,12 @@ wanted as (
         %(arguments)s::text[], %(origins)s::text[], %(subject_types)s::text[],
         %(subject_keys)s::text[], %(contexts)s::text[], %(deadlines_at)s::timestamptz[],
         %(deadlines)s::interval[], %(awaited_ases)s::text[], %(on_parent_ends)s::text[],
-        %(depths)s::smallint[], %(held_backs)s::boolean[]
+        %(depths)s::smallint[], %(held_backs)s::boolean[], %(limit_names)s::text[],
+        %(limit_keys)s::text[]
     ) as job (
         id, task_path, queue_name, priority, run_after, delay, arguments, origin, subject_type,
-        subject_key, context, deadline_at, deadline, awaited_as, on_parent_end, depth, held_back
+        subject_key, context, deadline_at, deadline, awaited_as, on_parent_end, depth, held_back,
+        limit_name, limit_key
     )
     where %(lease_token)s::bigint is null or exists (select from lease)
 ),
@@ -35,7 +37,7 @@ inserted as (
         id, task_path, queue_name, priority, state, due_at, run_after, arguments,
         lease_token, attempt, attempt_base, lost_count, blocked_count, allowed_steps,
         parent_id, origin, awaited_as, on_parent_end, depth, subject_type, subject_key, context,
-        deadline_at, wait_kind, wait_reason, waiting_since, enqueued_at
+        deadline_at, wait_kind, wait_reason, waiting_since, enqueued_at, limit_name, limit_key
     )
     select
         id, task_path, queue_name, priority,
@@ -52,7 +54,7 @@ inserted as (
         case when held_back then 'limit' end,
         case when held_back then 'its turn among its siblings' end,
         case when held_back then statement_timestamp() end,
-        statement_timestamp()
+        statement_timestamp(), limit_name, limit_key
     from wanted
     on conflict (parent_id, origin) where origin is not null do nothing
     returning id, state, due_at, enqueued_at, deadline_at, queue_name
