@@ -19,6 +19,7 @@ from django_durable.engine.counting import MOST, ZERO, Bounded
 from django_durable.engine.rows import jobs as job_rows
 from django_durable.engine.rows import limits as limit_rows
 from django_durable.engine.rows import queues as queue_rows
+from django_durable.engine.sql import fetch_one
 from django_durable.engine.states import DELAYED, JobState
 
 if TYPE_CHECKING:
@@ -41,6 +42,13 @@ class QueueOverview:
     concurrency: int | None = None
     rate: int | None = None
     period: timedelta | None = None
+
+
+def database_now(alias: str) -> datetime:
+    row = fetch_one(connections[alias], "select statement_timestamp()", {})
+    assert row is not None  # a select without a table returns one row
+    now: datetime = row[0]
+    return now
 
 
 def read_queues(alias: str, now: datetime) -> list[QueueOverview]:

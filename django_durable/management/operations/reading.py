@@ -12,7 +12,7 @@ from django.db import connections
 from django.db.models import Count, Q
 
 from django_durable.conf import get_settings
-from django_durable.engine import claims
+from django_durable.engine import claims, overview
 from django_durable.engine.counting import MOST as MOST
 from django_durable.engine.counting import ZERO as ZERO
 from django_durable.engine.counting import Bounded as Bounded
@@ -21,7 +21,6 @@ from django_durable.engine.liveness import find_suspicious_workers
 from django_durable.engine.rows import jobs as job_rows
 from django_durable.engine.rows import workers as worker_rows
 from django_durable.engine.serving import Serving
-from django_durable.engine.sql import fetch_one
 from django_durable.management.operations.output import age
 
 if TYPE_CHECKING:
@@ -49,10 +48,7 @@ def all_jobs() -> JobQuerySet:
 
 
 def database_now() -> datetime:
-    row = fetch_one(connections[jobs_alias()], "select statement_timestamp()", {})
-    assert row is not None  # a select without a table returns one row
-    now: datetime = row[0]
-    return now
+    return overview.database_now(jobs_alias())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
