@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from math import ceil
 from typing import TYPE_CHECKING
 
 from django.db import connections
@@ -60,10 +61,12 @@ class Claimer:
             return []
         queues = self._queues_to_ask()
         self._consider_suspects(queues)
-        jobs = self._claim_from(queues, limit, ahead)
+        part, part_ahead = self._share(limit, ahead, queues=len(queues))
+        jobs = self._claim_from(queues, part, part_ahead)
         self.found_nothing = not jobs and self._looked_at_all
         self._last_queue = jobs[-1].queue_name if jobs else self._last_queue
-        self._note_batch(is_full=len(jobs) >= limit + ahead)
+        self._note_batch(is_full=len(jobs) >= part + part_ahead)
+        self.must_look_again |= bool(jobs) and part < limit
         self._latest_tasks = {job.task_path for job in jobs} or self._latest_tasks
         return jobs
 
@@ -86,6 +89,15 @@ class Claimer:
             return 0, 0
         limit = max(slots.free, 1)
         return limit, wanted - slots.waiting
+
+    def _share(self, limit: int, ahead: int, *, queues: int) -> tuple[int, int]:
+        """A queue's part of what is to be claimed, where several queues have ready jobs.
+
+        Else the first would take all, and hold all slots as long as its jobs last.
+        """
+        if queues <= 1:
+            return limit, ahead
+        return min(limit, ceil(self.slots.count / queues)), ceil(ahead / queues)
 
     @property
     def _is_emptying(self) -> bool:
@@ -118,14 +130,14 @@ class Claimer:
             self._emptying_until = now + EMPTYING_SECONDS
 
     def _queues_to_ask(self) -> list[str]:
-        """The queues named, or those with ready jobs; first those behind the one claimed from last.
+        """Those it serves that have ready jobs, first those behind the one claimed from last.
 
         Who is woken for one queue looks into that one only, but looks at all as often as it polls.
         """
         now, woken = machine_seconds(), list(self.woken_queues)
         self.woken_queues.clear()
         self._looked_at_all = True
-        if self.serving.exact_names:
+        if len(self.serving.exact_names) == 1:
             queues = list(self.serving.exact_names)
         elif woken and now < self._look_at_all_at:
             queues, self._looked_at_all = woken, False
