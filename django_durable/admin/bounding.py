@@ -43,7 +43,7 @@ class BoundsForm(forms.Form):
     )
     period = forms.DurationField(
         required=False,
-        label=gettext_lazy("in a period of"),
+        label=gettext_lazy("Period"),
         help_text=gettext_lazy("Seconds, or hours:minutes:seconds. The rate needs one."),
         widget=forms.TextInput,
     )

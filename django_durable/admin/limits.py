@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpR
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext, gettext_lazy, ngettext
+from django.utils.translation import gettext, gettext_lazy
 
 from django_durable.admin import bounding, display
 from django_durable.admin.bounding import BoundsForm, Changing, apply
@@ -76,12 +76,12 @@ class LimitAdmin(ReadOnlyAdmin):
         usage = limit.usage
         if usage.most == usage.running.count:  # one key, or none
             return str(usage.running)
-        keys = ngettext("of %(n)d key", "of %(n)d keys", usage.keys) % {"n": usage.keys}
-        most = gettext("at most %(n)d of one, %(key)s") % {
-            "n": usage.most,
+        return gettext("%(n)s under %(keys)d keys, at most %(most)d under %(key)s") % {
+            "n": usage.running,
+            "keys": usage.keys,
+            "most": usage.most,
             "key": display.one_line(usage.busiest_key, 40),
         }
-        return f"{usage.running} {keys}, {most}"
 
     @admin.display(description=gettext_lazy("tasks"))
     def tasks(self, limit: Any) -> str:

@@ -64,7 +64,7 @@ class ListTests:
         page = text_of(admin_client.get(LIST))
 
         assert (
-            "crm 2 at once, 100 in 1 min 0 s 3 of 2 keys, at most 2 of one, anna "
+            "crm 2 at once, 100 in 1 min 0 s 3 under 2 keys, at most 2 under anna "
             "changed 5 at once admin.tells_crm (by key)"
         ) in page
         assert "mail 1 at once 1 the same -" in page
