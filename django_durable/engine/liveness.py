@@ -35,7 +35,10 @@ _LARGEST_ID = 2**31 - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registration:
-    """What a worker says of itself when it starts. Empty ``queues``: it serves all."""
+    """What a worker says of itself when it starts.
+
+    Empty ``queues``: it serves all, or those of its patterns.
+    """
 
     hostname: str
     pid: int
@@ -43,6 +46,7 @@ class Registration:
     slots: int
     code_version: str
     lease: timedelta
+    queue_patterns: Sequence[str] = ()
 
 
 def register_worker(alias: str, registration: Registration) -> int:
@@ -54,6 +58,7 @@ def register_worker(alias: str, registration: Registration) -> int:
         hostname=registration.hostname,
         pid=registration.pid,
         queues=list(registration.queues),
+        queue_patterns=list(registration.queue_patterns),
         slots=registration.slots,
         code_version=registration.code_version,
         lease=registration.lease,

@@ -142,7 +142,7 @@ class Worker:
         boot.announce(
             worker_id=self.member.worker_id,
             alias=self.alias,
-            queues=self.options.queues,
+            queues=str(self.options.serving),
             slots=self.options.slots,
             code=self.member.code_version,
         )

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -14,19 +15,26 @@ from django.core.management.base import BaseCommand, CommandError
 from django_durable.conf import SHORTEST_LEASE, get_settings
 from django_durable.engine.boot import NotReadyError
 from django_durable.engine.membership import WorkerOptions
-from django_durable.engine.options import check_queue_name
+from django_durable.engine.serving import Serving, check_pattern
 from django_durable.engine.worker import Worker
+from django_durable.exceptions import InvalidOptionError
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
-def queue_name(text: str) -> str:
-    if problem := check_queue_name(text):
+def queue_pattern(text: str) -> str:
+    if problem := check_pattern(text):
         raise ArgumentTypeError(f"{text!r}: {problem}")
-    known = get_settings().QUEUES
-    if known is not None and text not in known:
-        raise ArgumentTypeError(f"{text!r}: DURABLE['QUEUES'] names {', '.join(known)}.")
     return text
+
+
+def served(told: Sequence[str]) -> tuple[str, ...]:
+    """The names and patterns. Raises: CommandError if together they make no sense."""
+    try:
+        Serving.of(told, known=get_settings().QUEUES)
+    except InvalidOptionError as error:
+        raise CommandError(f"--{error}", returncode=2) from error
+    return tuple(told)
 
 
 def seconds(text: str) -> timedelta:
@@ -67,10 +75,11 @@ class Command(BaseCommand):
         add(
             "--queue",
             action="append",
-            type=queue_name,
+            type=queue_pattern,
             metavar="NAME",
             dest="queues",
-            help="serve this queue; may be given several times (default: all)",
+            help="serve this queue, or those that a pattern with * fits; --queue=-NAME leaves out; "
+            "may be given several times (default: all)",
         )
         add(
             "--slots",
@@ -106,10 +115,9 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         configure_logging(int(options["verbosity"]))
-        queues = options["queues"] or get_settings().QUEUES or ()
         worker = Worker(
             WorkerOptions(
-                queues=tuple(queues),
+                queues=served(options["queues"] or ()),
                 slots=options["slots"],
                 burst=options["burst"],
                 grace=options["grace"],
