@@ -12,6 +12,7 @@
     │   ├── NotSerializableError      what cannot be encoded, with the path inside the value
     │   ├── PayloadTooLargeError      encoded, but larger than MAX_PAYLOAD_BYTES
     │   ├── IdempotencyConflictError  the key was used with other arguments
+    │   ├── NotUniqueError            a unique job is there already, and the task says to refuse
     │   ├── WrongDatabaseError        the caller's transaction is on another database
     │   ├── ChildDepthError           jobs that enqueue jobs that enqueue jobs, without end
     │   └── BulkItemError             one item of enqueue_many is refused, so all are
@@ -133,6 +134,12 @@ class IdempotencyConflictError(EnqueueError):
         'Idempotency key "{key}" (scope "{scope}") was used before with other arguments'
         "{owner}. The first use stands; take a new key for a new request."
     )
+
+
+class NotUniqueError(EnqueueError):
+    job_id: str
+    key: str
+    message = "Task {task_path} is unique: job {job_id} ({state}) has the key {key!r}."
 
 
 class WrongDatabaseError(EnqueueError):
