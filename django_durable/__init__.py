@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from django_durable.jobs import once as once
     from django_durable.jobs import retry_job as retry_job
     from django_durable.jobs import wake_job as wake_job
+    from django_durable.limits import Limit as Limit
     from django_durable.patching import apatched as apatched
     from django_durable.patching import patched as patched
     from django_durable.progress import JobProgress as JobProgress
@@ -88,6 +89,7 @@ _HOMES = {
     "open_approvals": "approvals",
     "wait_for_approval": "approvals",
     "DurableError": "exceptions",
+    "Limit": "limits",
     "RetryAfter": "retry",
     "RetryPolicy": "retry",
     "Unique": "unique",

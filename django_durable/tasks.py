@@ -39,6 +39,7 @@ from django_durable.exceptions import (
     InvalidOptionError,
     TaskDefinitionError,
 )
+from django_durable.limits import Limit
 from django_durable.retry import RetryPolicy
 from django_durable.unique import Unique
 
@@ -98,6 +99,8 @@ class Task(Generic[P, R]):
     takes_context: bool = False
     retry: RetryPolicy | None = None
     """When to try again; None: ``DURABLE["RETRY"]``."""
+    limit: Limit | None = None
+    """How many such jobs run at once, or start within a time; None: as many as there are slots."""
     atomic: bool = False
     """Whether the whole body and the job's outcome are one transaction."""
     on_missing: Literal["fail", "skip"] = "fail"
@@ -263,6 +266,7 @@ def task(
     deadline: timedelta | datetime | None = None,
     on_parent_end: Literal["cancel"] | None = None,
     retry: RetryPolicy | None = None,
+    limit: Limit | None = None,
     unique: Unique | None = None,
     atomic: bool = False,
     on_missing: Literal["fail", "skip"] = "fail",
@@ -306,5 +310,20 @@ def _declare(
     declared: Task[..., Any] = Task(
         func=function, path=check_name(path, what="task"), aliases=aliases, **options
     )
+    _check_limit(declared)
     registry.register(declared)
     return declared
+
+
+def _check_limit(declared: Task[..., Any]) -> None:
+    """Raises: TaskDefinitionError if another task declares the same limit with other numbers."""
+    if (limit := declared.limit) is None:
+        return
+    for other in registry.iter_tasks():
+        same_name = other.limit is not None and other.limit.name == limit.name
+        if same_name and other.path != declared.path and other.limit.numbers != limit.numbers:
+            reason = (
+                f'its limit "{limit.name}" has other numbers in task "{other.path}". '
+                "Make it one Limit, and give that to both."
+            )
+            raise TaskDefinitionError(name=declared.path, reason=reason)

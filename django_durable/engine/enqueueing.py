@@ -54,6 +54,8 @@ class NewJob:
     deadline: timedelta | None = None
     awaited_as: str | None = None
     on_parent_end: str | None = None
+    limit_name: str | None = None
+    limit_key: str | None = None
     depth: int = 0
     held_back: bool = False
     unique_key: str | None = None
@@ -191,6 +193,8 @@ _ARRAYS = {
     "deadlines": "deadline",
     "awaited_ases": "awaited_as",
     "on_parent_ends": "on_parent_end",
+    "limit_names": "limit_name",
+    "limit_keys": "limit_key",
     "depths": "depth",
     "held_backs": "held_back",
     "unique_keys": "unique_key",

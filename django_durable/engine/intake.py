@@ -19,6 +19,7 @@ from django_durable.engine import context, enqueueing, instances, registry, uniq
 from django_durable.engine.adopting import find_children, find_made, rehearse
 from django_durable.engine.enqueueing import NewJob, NewKey, Parent, uuid7
 from django_durable.engine.inserting import as_job, insert_calls, same_call, with_origin
+from django_durable.engine.limit_keys import limit_of
 from django_durable.engine.rows import jobs as job_rows
 from django_durable.engine.run import (
     ActiveStep,
@@ -99,6 +100,7 @@ def _build(request: Request, captured: str | None) -> NewJob:
     registry.check_conflict(task.path)
     check_queue(task.queue_name)
     subject_type, subject_key = _subject_of(task.subject)
+    limit_name, limit_key = limit_of(task, request.args, request.kwargs)
     return NewJob(
         id=uuid7(),
         task_path=task.path,
@@ -112,6 +114,8 @@ def _build(request: Request, captured: str | None) -> NewJob:
         on_parent_end=task.on_parent_end if current_run() is not None else None,
         subject_type=subject_type,
         subject_key=subject_key,
+        limit_name=limit_name,
+        limit_key=limit_key,
         context=captured,
         **(uniqueness.columns_of(task, request.args, request.kwargs) if task.unique else {}),
     )

@@ -6,6 +6,7 @@ from datetime import MAXYEAR, UTC, datetime, timedelta
 from typing import Any
 
 from django_durable.exceptions import InvalidOptionError
+from django_durable.limits import Limit
 from django_durable.retry import RetryPolicy
 from django_durable.unique import Unique
 
@@ -142,6 +143,10 @@ def _unique(value: Any) -> str | None:
     return None if fit else "it must be a Unique, or None."
 
 
+def _limit(value: Any) -> str | None:
+    return None if value is None or isinstance(value, Limit) else "it must be a Limit, or None."
+
+
 def _on_missing(value: Any) -> str | None:
     return None if value in ("fail", "skip") else 'it must be "fail" or "skip".'
 
@@ -161,6 +166,7 @@ _RULES: dict[str, Callable[[Any], str | None]] = {
     "idempotency_retention": check_retention,
     "retry": _retry,
     "unique": _unique,
+    "limit": _limit,
     "on_missing": _on_missing,
     "takes_context": _flag,
     "atomic": _flag,

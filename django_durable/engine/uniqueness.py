@@ -24,11 +24,11 @@ from django_durable.engine.checkpoints import NewCheckpoint, read_checkpoint
 from django_durable.engine.claims import hold_lease
 from django_durable.engine.enqueueing import Holder, NewJob, Parent
 from django_durable.engine.inserting import as_job, insert, same_call
-from django_durable.engine.options import check_text
+from django_durable.engine.limit_keys import text_of
 from django_durable.engine.replay import ENQUEUE, FAILED, SUCCESSFUL, Recorded, keyed
 from django_durable.engine.rows import jobs as job_rows
 from django_durable.engine.run import ActiveStep, Ending, Run, Stop
-from django_durable.exceptions import InvalidOptionError, NotUniqueError
+from django_durable.exceptions import InvalidArgumentsError, InvalidOptionError, NotUniqueError
 
 if TYPE_CHECKING:
     from django_durable.models import Job
@@ -60,17 +60,11 @@ def _key_of(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | N
         return f"{task.path} sha256:{instances.digest_call(task.signature, args, kwargs)[:32]}"
     try:
         answer = function(*args, **kwargs)
+        return None if answer is None else keyed(task.path, text_of(answer))
     except Exception as error:  # user code may raise anything
-        reason = f"it raised {error!r}."
-        raise InvalidOptionError(
-            option="the key of unique", value=function, reason=reason
-        ) from error
-    if answer is None:
-        return None
-    text = answer if isinstance(answer, str) else instances.encode(answer, path="the unique key")
-    if problem := check_text(text) if text.strip() else "it must not be empty or blank.":
-        raise InvalidOptionError(option="the unique key", value=text, reason=problem)
-    return keyed(task.path, text)
+        why = f"{type(error).__name__}: {error}"
+        reason = f"the key by which it is unique could not be told, {why}"
+        raise InvalidArgumentsError(path=task.path, reason=reason) from error
 
 
 # --- one call

@@ -24,12 +24,13 @@ wanted as (
         %(arguments)s::text[], %(origins)s::text[], %(subject_types)s::text[],
         %(subject_keys)s::text[], %(contexts)s::text[], %(deadlines_at)s::timestamptz[],
         %(deadlines)s::interval[], %(awaited_ases)s::text[], %(on_parent_ends)s::text[],
-        %(depths)s::smallint[], %(held_backs)s::boolean[],
-        %(unique_keys)s::text[], %(unique_whiles)s::text[], %(unique_periods)s::interval[]
+        %(depths)s::smallint[], %(held_backs)s::boolean[], %(limit_names)s::text[],
+        %(limit_keys)s::text[], %(unique_keys)s::text[], %(unique_whiles)s::text[],
+        %(unique_periods)s::interval[]
     ) as job (
         id, task_path, queue_name, priority, run_after, delay, arguments, origin, subject_type,
         subject_key, context, deadline_at, deadline, awaited_as, on_parent_end, depth, held_back,
-        unique_key, unique_while, unique_period
+        limit_name, limit_key, unique_key, unique_while, unique_period
     )
     where %(lease_token)s::bigint is null or exists (select from lease)
 ),
@@ -39,7 +40,7 @@ inserted as (
         lease_token, attempt, attempt_base, lost_count, blocked_count, allowed_steps,
         parent_id, origin, awaited_as, on_parent_end, depth, subject_type, subject_key, context,
         deadline_at, unique_key, unique_while, unique_until, wait_kind, wait_reason, waiting_since,
-        enqueued_at
+        enqueued_at, limit_name, limit_key
     )
     select
         id, task_path, queue_name, priority,
@@ -57,7 +58,7 @@ inserted as (
         case when held_back then 'limit' end,
         case when held_back then 'its turn among its siblings' end,
         case when held_back then statement_timestamp() end,
-        statement_timestamp()
+        statement_timestamp(), limit_name, limit_key
     from wanted
     on conflict do nothing
     returning id, state, due_at, enqueued_at, deadline_at, unique_until, queue_name

@@ -1,6 +1,6 @@
 -- Does:    lets a job that has not started stand for a newer call of its task, and wakes its queue.
 -- Takes:   job_id, unique_key; what is new: queue_name, priority, run_after, delay, arguments,
---          subject_type, subject_key, context, deadline_at, deadline; notify.
+--          subject_type, subject_key, context, limit_name, limit_key, deadline_at, deadline; notify.
 -- Returns: one row: the id, and the notification's void. No row: it was claimed, ended, or freed.
 -- Locks:   the job's row for no key update; decided under that lock.
 -- Index:   durable_job_pkey.
@@ -21,6 +21,8 @@ update durable_job set
     subject_type = %(subject_type)s::text,
     subject_key = %(subject_key)s::text,
     context = %(context)s::json,
+    limit_name = %(limit_name)s::text,
+    limit_key = %(limit_key)s::text,
     deadline_at = least(
         %(deadline_at)s::timestamptz, statement_timestamp() + %(deadline)s::interval
     )
