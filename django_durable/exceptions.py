@@ -355,17 +355,15 @@ class NoCurrentStepError(StepError):
 
 class StepOutsideJobError(StepError):
     message = (
-        "{call} was called in a worker, in a thread that carries no job. Threads do not inherit "
-        "the job: run the function with contextvars.copy_context().run(...), or call it in the "
-        "task itself."
+        "{call} was called in a worker, in a thread that carries no job. Threads inherit none: "
+        "run the function with contextvars.copy_context().run(...), or call it in the task itself."
     )
 
 
 class StepInTransactionError(StepError):
     message = (
-        "{call} was called inside a transaction on {alias!r}. What a durable call saves must be "
-        "committed before the next line runs: move it out of the atomic() block, or make the "
-        "block a @step(atomic=True)."
+        "{call} was called in a transaction on {alias!r}. What it saves must be committed before "
+        "the next line runs: move it out of the atomic() block, or make that a @step(atomic=True)."
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from inspect import iscoroutinefunction
 from typing import Any, Literal
 
@@ -58,3 +58,16 @@ class Unique:
     @property
     def period(self) -> timedelta | None:
         return self.during if isinstance(self.during, timedelta) else None
+
+
+def uniqueness_of(job: Any, now: datetime) -> str | None:
+    """How long the key of a job's row is its own, in words; None: it has none, or no more."""
+    if job.unique_key is None:
+        return None
+    if job.unique_while == "period":
+        return f"until {job.unique_until:%Y-%m-%d %H:%M:%S %Z}" if now < job.unique_until else None
+    if job.finished_at is not None:
+        return None
+    if job.unique_while == "unfinished":
+        return "until it is finished"
+    return "until it is claimed" if job.lease_token == 0 else None

@@ -146,6 +146,8 @@ class ReplayTests:
             answers = Checkpoint.objects.filter(job_id=job.pk, kind="enqueue")
             assert len(children) + len(answers) == 1, f"dying after {at}"
             named = children[0].pk if children else theirs.pk
+            theirs.refresh()
+            assert theirs.args[1] == "theirs" or not children, f"both, dying after {at}"
             assert str(named) in job.return_value
             if not life.is_dead:
                 break

@@ -16,6 +16,7 @@ from django_durable import (
     retry_job,
     task,
 )
+from django_durable.engine import enqueueing
 from django_durable.engine.outcomes import fail_overdue
 from django_durable.exceptions import (
     BulkItemError,
@@ -419,6 +420,29 @@ class RefusalTests:
             enqueue(unique(idempotency_key="k"), 1)
 
         assert not Job.objects.exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("on_conflict", ["return", "replace"])
+@pytest.mark.parametrize("how", ["alone", "among many"])
+def test_a_job_claimed_between_two_looks_is_not_the_answer(
+    monkeypatch: pytest.MonkeyPatch, on_conflict: Any, how: str
+) -> None:
+    called = unique(Unique("queued", on_conflict=on_conflict))
+    first = enqueue(called, 1)
+    find = enqueueing.find_unique
+
+    def find_then_claim(*args: Any) -> Any:
+        found = find(*args)
+        claimed(first)
+        return found
+
+    monkeypatch.setattr(enqueueing, "find_unique", find_then_claim)
+
+    with transaction.atomic():
+        second = enqueue(called, 1) if how == "alone" else enqueue_many([called.bind(1)])[0]
+
+    assert (second == first, second.is_duplicate) == (False, False)
 
 
 @pytest.mark.django_db

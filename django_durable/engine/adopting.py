@@ -68,7 +68,8 @@ def fingerprint_of(new: NewJob) -> str:
 def _find_answer(run: Run, new: NewJob) -> Job | None:
     """What the call was told in an earlier run, if another job was in its way."""
     identity = new.origin or ""
-    if identity not in run.history.records:
+    known = run.history.records.get(identity)
+    if known is None or known.kind != ENQUEUE:
         return None
     try:
         record = run.history.find(
