@@ -362,8 +362,8 @@ class StepOutsideJobError(StepError):
 
 class StepInTransactionError(StepError):
     message = (
-        "{call} was called in a transaction on {alias!r}. What it saves must be committed before "
-        "the next line runs: move it out of the atomic() block, or make that a @step(atomic=True)."
+        "{call} was called inside a transaction on {alias!r}. What it saves is committed before "
+        "the next line: move it out of the atomic() block, or make it a @step(atomic=True)."
     )
 
 
