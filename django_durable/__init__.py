@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from django_durable.steps import step as step
     from django_durable.tasks import Task as Task
     from django_durable.tasks import task as task
+    from django_durable.unique import Unique as Unique
     from django_durable.waiting import ReceivedEvent as ReceivedEvent
     from django_durable.waiting import asleep as asleep
     from django_durable.waiting import asleep_until as asleep_until
@@ -95,6 +96,7 @@ _HOMES = {
     "Limit": "limits",
     "RetryAfter": "retry",
     "RetryPolicy": "retry",
+    "Unique": "unique",
     "Task": "tasks",
     "task": "tasks",
     "current_step": "steps",

@@ -30,6 +30,7 @@ from django_durable.conf import get_settings
 from django_durable.engine.clock import StatementTimestamp
 from django_durable.engine.context import describe
 from django_durable.models import BLOCKED, Job, JobState, Queue, Worker
+from django_durable.unique import uniqueness_of
 
 HEAD = 600
 """Characters of an error that the list reads: its type and the beginning of its message."""
@@ -39,6 +40,7 @@ _OPTIONAL = {
     "parent": "parent_id",
     "forked_from": "forked_from_id",
     "shown_context": "context",
+    "uniqueness": "unique_key",
     "shown_progress": "progress",
     "shown_return_value": "encoded_return_value",
     "shown_error": "error",
@@ -94,7 +96,7 @@ class JobAdmin(ActingAdmin):
             {
                 "fields": (
                     "standing", "shown_progress", "task_line", "queue_line", "attempts", "worker",
-                    "subject", "parent", "forked_from", "shown_context", "timeline",
+                    "subject", "parent", "forked_from", "shown_context", "uniqueness", "timeline",
                 )
             },
         ),
@@ -199,6 +201,10 @@ class JobAdmin(ActingAdmin):
     @admin.display(description=gettext_lazy("context"))
     def shown_context(self, job: Any) -> str:
         return describe(job.context, by=gettext("enqueued by {}"))
+
+    @admin.display(description=gettext_lazy("unique"))
+    def uniqueness(self, job: Any) -> str:
+        return f"{uniqueness_of(job, job.now) or gettext('no more')}: {job.unique_key}"
 
     @admin.display(description=gettext_lazy("progress"))
     def shown_progress(self, job: Any) -> str:
