@@ -29,6 +29,7 @@ from django_durable.engine.run import Ending, Run, Stop
 from django_durable.engine.sql import Connection
 from django_durable.engine.states import JobState
 from django_durable.engine.waits import Wait, suspend_job
+from django_durable.engine.wear import Wear
 
 logger = logging.getLogger("django_durable")
 AT_ONCE = timedelta(0)
@@ -41,6 +42,7 @@ class Slots:
     count: int
     freed: Callable[[], None]
     """Called in a slot's thread when a run has ended, and when a timed step begins."""
+    wear: Wear = field(default_factory=Wear)
     given_up: int = 0
     _todo: SimpleQueue[Run | None] = field(default_factory=SimpleQueue)
     _runs: dict[tuple[UUID, int], Run] = field(default_factory=dict)
@@ -56,7 +58,7 @@ class Slots:
 
     @property
     def free(self) -> int:
-        return self.count - len(self._runs)
+        return min(self.count - len(self._runs), self.wear.room)
 
     @property
     def runs(self) -> list[Run]:
@@ -67,6 +69,7 @@ class Slots:
         return list(self._runs)
 
     def put(self, run: Run) -> None:
+        self.wear.begun += 1
         run.begin_timed = self._begin_timed
         self._runs[_key(run)] = run
         self._todo.put(run)

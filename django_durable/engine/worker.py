@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from django_durable.engine.replay import Recorded
 from django_durable.engine.run import Ending, Run, Stop, history_of, mark_worker_process
 from django_durable.engine.slots import Slots
 from django_durable.engine.states import JobState
+from django_durable.engine.wear import EXIT_AGAIN, Wear
 from django_durable.engine.writer import GroupWriter
 
 if TYPE_CHECKING:
@@ -36,8 +38,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("django_durable")
 
-EXIT_GIVEN_UP = 75
-"""Exit code when every slot's thread was given up: a supervisor should start the worker again."""
 RECONCILE_SECONDS = 60.0
 OUTAGE_SECONDS = 0.5
 
@@ -48,6 +48,8 @@ class Worker:
 
     options: WorkerOptions
     alias: str = field(default_factory=lambda: get_settings().DATABASE)
+    tell_ready: Callable[[], None] = lambda: None
+    """Called when it has registered."""
     slots: Slots = field(init=False)
     writer: GroupWriter = field(init=False)
     member: Membership = field(init=False)
@@ -84,13 +86,18 @@ class Worker:
         self.slots.give_up_late()
         self.slots.tell_progress(connections[self.alias])
         self.member.maintenance.run_due()
+        self.slots.wear.look(running=len(self.slots.runs))
         self._claim()
         if self.options.burst:
             self._is_empty = self._has_nothing_left()
 
     def stop(self, *_: Any) -> None:
         """Stop: first in good order, the second time at once. Safe in a signal handler."""
-        self._stop_signals += 1
+        self.stop_as_if(self._stop_signals + 1)
+
+    def stop_as_if(self, signals: int) -> None:
+        """Stop as after so many signals, if there were not more."""
+        self._stop_signals = max(self._stop_signals, signals)
         self._wakeups.put(None)
 
     def _is_over(self) -> bool:
@@ -103,7 +110,8 @@ class Worker:
 
     @property
     def _is_worn_out(self) -> bool:
-        return self.slots.given_up >= self.slots.count
+        is_worn = self.slots.wear.room == 0 and not self.slots.runs
+        return is_worn or self.slots.given_up >= self.slots.count
 
     # --- starting
 
@@ -117,7 +125,8 @@ class Worker:
         boot.check_migrations(self.alias)
         boot.check_tasks()
         self.writer = GroupWriter(lambda: sessions.connect(self.alias))
-        self.slots = Slots(self.options.slots, freed=self._wake)
+        wear = Wear(max_jobs=self.options.max_jobs, max_memory=self.options.max_memory)
+        self.slots = Slots(self.options.slots, freed=self._wake, wear=wear)
         self._join()
         self._is_pooled = self.writer.call(sessions.is_pooled)
         self.slots.start()
@@ -129,6 +138,7 @@ class Worker:
             slots=self.options.slots,
             code=self.member.code_version,
         )
+        self.tell_ready()
 
     def _join(self) -> None:
         """Register: at the start, and anew after having been declared lost."""
@@ -253,7 +263,7 @@ class Worker:
             logger.error("Stopped without the database; others will recover its jobs: %s", error)
             return 1
         logger.info("Worker %s stopped.", worker_id, extra={"worker_id": worker_id})
-        return EXIT_GIVEN_UP if self._is_worn_out else 0
+        return EXIT_AGAIN if self._is_worn_out else 0
 
     def _own_runs(self) -> list[Run]:
         """The runs whose jobs are still this worker's, as far as it knows."""
