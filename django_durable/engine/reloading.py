@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from django.utils import autoreload
+
+logger = logging.getLogger("django_durable")
 
 
 def watch_code(changed: Callable[[], None]) -> None:
@@ -18,4 +23,22 @@ def _watch(changed: Callable[[], None]) -> None:
     try:
         autoreload.get_reloader().run(threading.main_thread())
     except SystemExit:
+        logger.info("The code has changed: starting anew.")
         changed()
+
+
+@dataclass(slots=True)
+class CodeFiles:
+    """The files of all modules of this process, and what it saw of them last."""
+
+    _seen: dict[Path, float] = field(default_factory=dict)
+
+    def note(self) -> None:
+        self._seen = self._read()
+
+    def have_changed(self) -> bool:
+        """Since they were noted."""
+        return self._read() != self._seen
+
+    def _read(self) -> dict[Path, float]:
+        return dict(autoreload.StatReloader().snapshot_files())

@@ -25,12 +25,14 @@ from types import FrameType
 from django_durable.engine import leash
 from django_durable.engine.boot import NotReadyError
 from django_durable.engine.clock import machine_seconds
+from django_durable.engine.reloading import CodeFiles
 from django_durable.engine.wear import EXIT_AGAIN
 
 logger = logging.getLogger("django_durable")
 
 STEADY_SECONDS = 10.0
 """A process that ended later than this did not end at once."""
+CODE_SECONDS = 0.5
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 SPARE_STARTS = 2
@@ -76,15 +78,15 @@ class Place:
 class Supervisor:
     """``command``: starts one worker process, given ``--child`` and its end of the leash besides.
 
-    ``burst``: a process that ends in good order is not replaced. ``patient``: go on though none can
-    be started, since somebody is about to mend it.
+    ``burst``: a process that ends in good order is not replaced. ``code``: if somebody works on it,
+    a process that cannot start is tried again when they have changed it, for ever.
     """
 
     command: Sequence[str]
     processes: int
     grace: timedelta
     burst: bool = False
-    patient: bool = False
+    code: CodeFiles | None = None
     _places: list[Place] = field(init=False)
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     _signals: list[int] = field(default_factory=list)
@@ -128,7 +130,8 @@ class Supervisor:
 
     def _start_due(self) -> None:
         for place in self._vacant():
-            if place.start_at <= machine_seconds():
+            is_mended = place.bad_ends and self.code and self.code.have_changed()
+            if is_mended or place.start_at <= machine_seconds():
                 self._start(place)
 
     def _vacant(self) -> list[Place]:
@@ -138,6 +141,8 @@ class Supervisor:
 
     def _start(self, place: Place) -> None:
         """In a process group of its own, so that Ctrl-C reaches the supervisor alone."""
+        if self.code:
+            self.code.note()
         ours, theirs = socket.socketpair()
         with theirs:
             try:
@@ -191,8 +196,10 @@ class Supervisor:
 
     def _seconds_to_next(self) -> float | None:
         times = [self._kill_at, *(place.start_at for place in self._vacant())]
-        seconds = min(times) - machine_seconds()
-        return None if seconds == float("inf") else max(0.0, seconds)
+        seconds = max(0.0, min(times) - machine_seconds())
+        if self.code and self._vacant():
+            return min(CODE_SECONDS, seconds)
+        return None if seconds == float("inf") else seconds
 
     # --- ending
 
@@ -226,17 +233,17 @@ class Supervisor:
             place.bad_ends = 0
         self._postpone(place, f"ended badly (process {process.popen.pid}, {describe(code)})")
 
-    def _postpone(self, place: Place, what: str) -> None:
+    def _postpone(self, place: Place, what: str, *, least: float = 0.0) -> None:
         place.bad_ends += 1
-        pause = pause_after(place.bad_ends)
+        pause = max(least, pause_after(place.bad_ends))
         place.start_at = machine_seconds() + pause
         logger.error("%s %s. Starting another in %g s.", place, what, pause)
 
     def _note_failed_start(self, place: Place, why: str) -> None:
         self._failed_starts += 1
-        self._postpone(place, f"could not start ({why})")
+        self._postpone(place, f"could not start ({why})", least=LONGEST_PAUSE if self.code else 0)
         most = self.processes + SPARE_STARTS
-        if self._failed_starts >= most and not self._living() and not self.patient:
+        if self._failed_starts >= most and not self._living() and not self.code:
             raise NotReadyError(
                 reason=f"No worker process can be started: {self._failed_starts} in a row ended "
                 "before they were ready. What they said stands above."

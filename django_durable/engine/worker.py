@@ -116,8 +116,9 @@ class Worker:
     # --- starting
 
     def _boot(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self.stop)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN or number != signal.SIGHUP:  # nohup
+                signal.signal(number, self.stop)
         mark_worker_process()
         sessions.switch_on_pools(self.options.slots)
         sessions.use_own_connection(self.alias)

@@ -7,6 +7,7 @@ import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Mapping
+from contextlib import suppress
 from multiprocessing import current_process
 from typing import Any
 
@@ -15,7 +16,7 @@ from django.db import connections
 
 from django_durable.engine.boot import NotReadyError
 from django_durable.engine.leash import Leash
-from django_durable.engine.reloading import watch_code
+from django_durable.engine.reloading import CodeFiles, watch_code
 from django_durable.engine.supervisor import Supervisor
 from django_durable.engine.worker import Worker
 from django_durable.management.worker_options import add_options, worker_options
@@ -84,7 +85,7 @@ def supervise(options: Mapping[str, Any], command: list[str]) -> int:
         processes=options["processes"] or 1,
         grace=options["grace"],
         burst=options["burst"],
-        patient=options["reload"],
+        code=CodeFiles() if options["reload"] else None,
     ).run()
 
 
@@ -102,6 +103,7 @@ def configure_logging(verbosity: int, *, is_one_of_many: bool) -> None:
 def leave(code: int) -> None:
     """Exit without waiting for slots whose bodies go on: their jobs were handed back."""
     logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(OSError):  # the terminal is gone
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(code)
