@@ -52,11 +52,26 @@ class Process:
     is_told: bool = False
     """Told to stop, so that another one takes its place."""
 
+    def listen(self) -> bool:
+        """Take in what it says; whether it may say more."""
+        try:
+            word = self.line.recv(64, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        self.is_ready |= leash.READY in word
+        return bool(word)
+
     def tell(self, word: bytes) -> None:
         try:
             self.line.sendall(word)
         except OSError:  # it is dead; its end is on the way
             return
+
+    def send_signal(self, number: int) -> None:
+        """Not by the methods of Popen, which would collect a dead process unnoticed."""
+        os.kill(self.popen.pid, number)
 
 
 @dataclass(slots=True, eq=False)
@@ -97,6 +112,7 @@ class Supervisor:
     _to_replace: list[Process] = field(default_factory=list)
     _failed_starts: int = 0
     _ended_badly: bool = False
+    _defeat: str = ""
 
     # --- the story
 
@@ -115,6 +131,8 @@ class Supervisor:
             self._wait()
             self._obey()
             self._note_ends()
+        if self._defeat:
+            raise NotReadyError(reason=self._defeat)
         logger.info("All worker processes have ended.")
         return int(self._ended_badly)
 
@@ -179,20 +197,13 @@ class Supervisor:
     def _wait(self) -> None:
         """Until a signal, a word from a process, or the time for something."""
         for key, _ in self._selector.select(self._seconds_to_next()):
-            assert isinstance(key.fileobj, socket.socket)
-            try:
-                word = key.fileobj.recv(4096)
-            except OSError:
-                word = b""
-            if key.data is not None:
-                self._hear(key.data, word)
-
-    def _hear(self, process: Process, word: bytes) -> None:
-        if not word:
-            self._selector.unregister(process.line)
-        elif leash.READY in word:
-            process.is_ready = True
-            self._failed_starts = 0
+            process: Process | None = key.data
+            if process is None:
+                self._bell[0].recv(4096)
+            elif not process.listen():
+                self._selector.unregister(process.line)
+            elif process.is_ready:
+                self._failed_starts = 0
 
     def _seconds_to_next(self) -> float | None:
         times = [self._kill_at, *(place.start_at for place in self._vacant())]
@@ -214,6 +225,7 @@ class Supervisor:
         process.popen.returncode = code
         place.process = None
         if process.line in self._selector.get_map():
+            process.listen()
             self._selector.unregister(process.line)
         process.line.close()
         if self._stops:
@@ -242,12 +254,13 @@ class Supervisor:
     def _note_failed_start(self, place: Place, why: str) -> None:
         self._failed_starts += 1
         self._postpone(place, f"could not start ({why})", least=LONGEST_PAUSE if self.code else 0)
-        most = self.processes + SPARE_STARTS
-        if self._failed_starts >= most and not self._living() and not self.code:
-            raise NotReadyError(
-                reason=f"No worker process can be started: {self._failed_starts} in a row ended "
-                "before they were ready. What they said stands above."
+        is_any_ready = any(process.is_ready for process in self._living())
+        if self._failed_starts >= self.processes + SPARE_STARTS and not (is_any_ready or self.code):
+            self._defeat = (
+                f"No worker process can be started: {self._failed_starts} in a row ended before "
+                "they were ready. What they said stands above."
             )
+            self._stop()
 
     # --- obeying
 
@@ -260,13 +273,15 @@ class Supervisor:
                 self._stop()
 
     def _stop(self) -> None:
-        """First in good order, then at once. The terminal that hangs up is a reason, too."""
+        """First in good order, then at once; what is not at work yet need not get there."""
         self._stops += 1
         logger.info("Stopping all worker processes%s.", " at once" if self._stops > 1 else "")
         grace = self.grace.total_seconds() if self._stops == 1 else 0.0
         self._kill_at = machine_seconds() + grace + MERCY_SECONDS
         for process in self._living():
             process.tell(leash.STOP if self._stops == 1 else leash.AT_ONCE)
+            if not process.is_ready:
+                process.send_signal(signal.SIGTERM)
 
     def _replace_next(self) -> None:
         """Tell the next one to stop, if all the others are ready."""
@@ -283,8 +298,7 @@ class Supervisor:
         self._kill_at = float("inf")
         for process in self._living():
             logger.error("Process %s does not stop, and is killed.", process.popen.pid)
-            process.popen.kill()
-            self._ended_badly = True
+            process.send_signal(signal.SIGKILL)
 
 
 def pause_after(bad_ends: int) -> float:

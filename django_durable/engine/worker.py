@@ -54,7 +54,8 @@ class Worker:
     writer: GroupWriter = field(init=False)
     member: Membership = field(init=False)
     _wakeups: SimpleQueue[str | None] = field(default_factory=SimpleQueue)
-    _stop_signals: int = 0
+    _signals: int = 0
+    _told: int = 0
     _is_empty: bool = False
     _is_lost: bool = False
     _is_pooled: bool = False
@@ -93,12 +94,17 @@ class Worker:
 
     def stop(self, *_: Any) -> None:
         """Stop: first in good order, the second time at once. Safe in a signal handler."""
-        self.stop_as_if(self._stop_signals + 1)
+        self._signals += 1
+        self._wakeups.put(None)
 
     def stop_as_if(self, signals: int) -> None:
-        """Stop as after so many signals, if there were not more."""
-        self._stop_signals = max(self._stop_signals, signals)
+        """Stop as after so many signals; those that come besides, or came, are not added up."""
+        self._told = max(self._told, signals)
         self._wakeups.put(None)
+
+    @property
+    def _stop_signals(self) -> int:
+        return max(self._signals, self._told)
 
     def _is_over(self) -> bool:
         return bool(self._stop_signals) or self._is_empty or self._is_worn_out

@@ -115,7 +115,8 @@ class TestDeaths:
 
         supervise(2, *LEASE)
 
-        job_is(bad, "FAILED")
+        eventually(lambda: Job.objects.get(pk=bad.pk).state == "FAILED", "it is poison", 90)
+        bad.refresh()
         for job in good:
             job_is(job, "SUCCESSFUL")
         assert bad.errors[-1].exception_class_path == "django_durable.exceptions.PoisonJobError"
@@ -146,7 +147,7 @@ class TestDeaths:
         supervisor = supervise(2, DATABASE_URL=empty_database["DATABASE_URL"])
 
         assert supervisor.exit_code() == 1
-        assert supervisor.output.count("lacks migrations (0001_initial") == 4
+        assert 4 <= supervisor.output.count("lacks migrations (0001_initial") <= 5
         assert "No worker process can be started: 4 in a row" in supervisor.output
 
 
