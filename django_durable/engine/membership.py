@@ -35,6 +35,9 @@ class WorkerOptions:
     lease: timedelta = timedelta(seconds=15)
     poll_interval: timedelta = timedelta(seconds=1)
     listens: bool = True
+    max_jobs: int | None = None
+    max_memory: int | None = None
+    """In bytes."""
 
     @property
     def serving(self) -> Serving:
