@@ -69,6 +69,12 @@ def submit(request: Request) -> Job:
     return _submit_one(alias, run, request, new)
 
 
+def submit_apart(request: Request) -> Job:
+    """Enqueue one call that is no job's child, wherever this runs. Raises: EnqueueError."""
+    new = replace(build(request), on_parent_end=None)
+    return _submit_outside(database_of(request.task, None), request, new)
+
+
 def _submit_outside(alias: str, request: Request, new: NewJob) -> Job:
     if (key := key_of(request, new)) is None:
         notify = get_settings().notifies(new.queue_name)
