@@ -210,17 +210,18 @@ def check(values: ScheduleValues) -> None:
     read_rule(values.cron, values.timezone)
     check_policies(values.missed, values.overlap)
     check_jitter(values.jitter)
-    check_call(values.task_path, values.arguments)
+    read_call(values.task_path, values.arguments)
 
 
-def check_call(task_path: str, arguments: str) -> None:
-    """Whether a task of this process can be called with stored arguments. Raises: DurableError."""
+def read_call(task_path: str, arguments: str) -> instances.Arguments:
+    """The call in a text, which fits a task of this process. Raises: DurableError."""
     task = registry.get_task(task_path)
     try:
         call = instances.read_arguments(arguments, task.signature)
     except (ValueError, TypeError, KeyError, UndecodableError) as error:
-        raise InvalidArgumentsError(path=task_path, reason=str(error)) from None
+        raise InvalidArgumentsError(path=task_path, reason=str(error).rstrip(".")) from None
     task.bind_arguments(tuple(call.args), call.kwargs)
+    return call
 
 
 def resume(alias: str, name: str) -> None:

@@ -22,6 +22,8 @@ from django_durable.management.operations import (
     listing,
     pruning,
     replaying,
+    schedules,
+    scheduling,
     status,
     telling,
 )
@@ -40,6 +42,8 @@ OPERATIONS: dict[str, Operation] = {
         *telling.OPERATIONS,
         *forking.OPERATIONS,
         *approvals.OPERATIONS,
+        schedules.OPERATION,
+        scheduling.OPERATION,
         pruning.OPERATION,
         replaying.OPERATION,
         diagnosis.OPERATION,
