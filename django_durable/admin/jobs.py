@@ -38,6 +38,7 @@ _OPTIONAL = {
     "subject": "subject_type",
     "parent": "parent_id",
     "forked_from": "forked_from_id",
+    "schedule": "schedule_name",
     "shown_context": "context",
     "shown_progress": "progress",
     "shown_return_value": "encoded_return_value",
@@ -86,7 +87,7 @@ class JobAdmin(ActingAdmin):
             {
                 "fields": (
                     "standing", "shown_progress", "task_line", "queue_line", "attempts", "worker",
-                    "subject", "parent", "forked_from", "shown_context", "timeline",
+                    "subject", "parent", "forked_from", "schedule", "shown_context", "timeline",
                 )
             },
         ),
@@ -187,6 +188,10 @@ class JobAdmin(ActingAdmin):
     @admin.display(description=gettext_lazy("forked from"))
     def forked_from(self, job: Any) -> object:
         return details.job_link(self.admin_site, job._state.db, job.forked_from_id)
+
+    @admin.display(description=gettext_lazy("schedule"))
+    def schedule(self, job: Any) -> object:
+        return details.schedule_link(self.admin_site, job)
 
     @admin.display(description=gettext_lazy("context"))
     def shown_context(self, job: Any) -> str:

@@ -184,14 +184,19 @@ def _now(alias: str) -> datetime:
 def add(alias: str, task: Any, cron: Cron) -> str:
     """Make a schedule that no code declares; its name. Raises: DurableError."""
     name = task.path if cron.name is None else cron.name
-    task.bind_arguments(tuple(cron.args), dict(cron.kwargs))
-    values = values_of(task, cron)
+    make(alias, name, values_of(task, cron))
+    return name
+
+
+def make(alias: str, name: str, values: ScheduleValues) -> None:
+    """Make a schedule of these values. Raises: DurableError."""
+    check_schedule_name(name)
+    check(values)
     upcoming = parse_rule(values.cron, values.timezone).next_after(_now(alias))
     with transaction.atomic(using=alias):
         if not schedules.insert_schedule(connections[alias], name, values, upcoming=upcoming):
             reason = "there is a schedule of that name already."
             raise InvalidOptionError(option="name", value=name, reason=reason)
-    return name
 
 
 def change(alias: str, name: str, changes: Mapping[str, Any]) -> None:
@@ -217,6 +222,8 @@ def read_call(task_path: str, arguments: str) -> instances.Arguments:
     """The call in a text, which fits a task of this process. Raises: DurableError."""
     task = registry.get_task(task_path)
     try:
+        if not isinstance(json.loads(arguments), dict):
+            raise ValueError('they are written as {"args": [...], "kwargs": {...}}')
         call = instances.read_arguments(arguments, task.signature)
     except (ValueError, TypeError, KeyError, UndecodableError) as error:
         raise InvalidArgumentsError(path=task_path, reason=str(error).rstrip(".")) from None
