@@ -14,8 +14,19 @@ from datetime import timedelta
 from typing import Any
 
 from django_durable.conf import get_settings
-from django_durable.engine import approvals, families, limits, liveness, outcomes, retention, waits
+from django_durable.engine import (
+    approvals,
+    families,
+    limits,
+    liveness,
+    outcomes,
+    retention,
+    schedules,
+    waits,
+)
 from django_durable.engine.clock import machine_seconds
+from django_durable.engine.declaring import Declaring
+from django_durable.engine.firing import Firing
 from django_durable.engine.states import FINISHED, JobState
 
 logger = logging.getLogger("django_durable")
@@ -27,6 +38,7 @@ CHUNK = 1000
 CANCELLED_AT_ONCE = 50
 """Children cancelled before the worker claims again; each is a commit."""
 WORKER_RETENTION = timedelta(days=7)
+TICK_RETENTION = timedelta(days=90)
 
 
 @dataclass(slots=True)
@@ -64,15 +76,20 @@ class Maintenance:
     _looks: dict[int, Look] = field(default_factory=dict)
     _trusts_from: float = 0.0
     _chores: list[Chore] = field(default_factory=list)
+    _firing: Firing = field(init=False)
 
     def __post_init__(self) -> None:
         poll = self.poll_interval.total_seconds()
+        self._firing = Firing(self.connection.alias)
+        declaring = Declaring(alias=self.connection.alias, worker_id=self.worker_id)
         self._chores = [
             Chore(min(poll, LOOK_SECONDS), self.look_for_lost),
             Chore(min(poll, LOOK_SECONDS), self.recover),
             Chore(poll, self.promote),
             Chore(poll, self.fail_overdue),
             Chore(poll, self.cancel_children),
+            Chore(PRUNE_SECONDS, declaring.sync),
+            Chore(poll, self.fire_schedules),
             Chore(PRUNE_SECONDS, self.close_approvals),
             Chore(PRUNE_SECONDS, self.prune, due_at=machine_seconds() + PRUNE_SECONDS),
         ]
@@ -181,6 +198,11 @@ class Maintenance:
         families.clear_cancels_children(self.connection, limit=CHUNK)
         return len(children) == CANCELLED_AT_ONCE
 
+    def fire_schedules(self) -> None:
+        """Decide on the ticks that are due."""
+        if self._firing.fire_due():
+            self.woken()
+
     def close_approvals(self) -> None:
         """Mark questions closed whose job ended; nobody could answer them any more before that."""
         while approvals.close_some(self.connection.alias, limit=CHUNK) == CHUNK:
@@ -197,3 +219,4 @@ class Maintenance:
         limits.prune_starts(self.connection, limit=CHUNK)
         retention.prune_keys(self.connection, limit=CHUNK)
         retention.prune_workers(self.connection, WORKER_RETENTION)
+        schedules.prune_ticks(self.connection, TICK_RETENTION, limit=CHUNK)
