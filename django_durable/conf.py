@@ -26,6 +26,9 @@ DEFAULT_RETENTION: dict[str, timedelta | None] = {
     "FAILED": timedelta(days=90),
     "EVENT": timedelta(days=90),
 }
+FINAL_STATES = ("SUCCESSFUL", "CANCELLED", "FAILED")
+OF_QUEUES = "QUEUES"
+"""The key of RETENTION under which queues have lengths of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +59,10 @@ class Settings:
     """A job that needs more checkpoints than this fails, without losing any."""
     RETRY: RetryPolicy = field(default_factory=RetryPolicy)
     """The policy of tasks and steps that declare none. Default: one try."""
-    RETENTION: Mapping[str, timedelta | None] = field(default_factory=dict)
+    RETENTION: Mapping[str, Any] = field(default_factory=dict)
     """How long finished jobs are kept, by state, and broadcast events; None keeps for ever.
 
-    7 days, FAILED and EVENT 90.
+    7 days, FAILED and EVENT 90. Under QUEUES: the same by state for single queues.
     """
 
     CONTEXT: Mapping[str, str] = field(default_factory=dict)
@@ -80,9 +83,16 @@ class Settings:
         """What the statements that wake workers take."""
         return {"notify": self.NOTIFY is not False, "quiet_queues": self.quiet_queues}
 
-    def retention(self, kind: str) -> timedelta | None:
+    def retention(self, kind: str, queue: str | None = None) -> timedelta | None:
         """How long jobs of a final state are kept, or ``EVENT``; None: for ever."""
-        return self.RETENTION.get(kind, DEFAULT_RETENTION[kind])
+        kept: timedelta | None = self.RETENTION.get(kind, DEFAULT_RETENTION[kind])
+        return kept if queue is None else self.queue_retention.get(queue, {}).get(kind, kept)
+
+    @property
+    def queue_retention(self) -> Mapping[str, Mapping[str, timedelta | None]]:
+        """How long queues that say so themselves keep their jobs, by state."""
+        own: Mapping[str, Mapping[str, timedelta | None]] = self.RETENTION.get(OF_QUEUES, {})
+        return own
 
 
 DEFAULTS = {f.name: f for f in fields(Settings)}
@@ -132,9 +142,25 @@ def _is_notify(value: Any) -> bool:
 
 def _is_retention(value: Any) -> bool:
     return isinstance(value, Mapping) and all(
-        state in DEFAULT_RETENTION and (kept is None or _is_duration(kept))
-        for state, kept in value.items()
+        _is_queue_retention(kept)
+        if kind == OF_QUEUES
+        else kind in DEFAULT_RETENTION and _is_kept(kept)
+        for kind, kept in value.items()
     )
+
+
+def _is_queue_retention(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str)
+        and name.strip()
+        and isinstance(own, Mapping)
+        and all(state in FINAL_STATES and _is_kept(kept) for state, kept in own.items())
+        for name, own in value.items()
+    )
+
+
+def _is_kept(value: Any) -> bool:
+    return value is None or _is_duration(value)
 
 
 def _is_context(value: Any) -> bool:
@@ -169,7 +195,8 @@ _RULES: dict[str, tuple[Any, str]] = {
     "RETRY": (lambda v: isinstance(v, RetryPolicy), "a RetryPolicy"),
     "RETENTION": (
         _is_retention,
-        "a dict of SUCCESSFUL, CANCELLED, FAILED, EVENT to a timedelta or None",
+        "a dict of SUCCESSFUL, CANCELLED, FAILED, EVENT to a timedelta or None, and of QUEUES to a "
+        "dict of queue names to such dicts without EVENT",
     ),
     "CONTEXT": (
         _is_context,
