@@ -20,6 +20,7 @@ from django_durable.retry import RetryPolicy
 LANGUAGE, TIMEZONE, USER = "language", "timezone", "user"
 """What every job's context may hold; the names of providers must differ."""
 SHORTEST_LEASE = timedelta(seconds=2)
+MILLISECOND = timedelta(milliseconds=1)
 DEFAULT_RETENTION: dict[str, timedelta | None] = {
     "SUCCESSFUL": timedelta(days=7),
     "CANCELLED": timedelta(days=7),
@@ -39,6 +40,14 @@ class Settings:
     """Alias of the database that holds the jobs; best the one that holds the business models."""
     DIRECT_DATABASE: str | None = None
     """Alias that reaches the same database without a pooler, for LISTEN and the worker's lock."""
+    ENGINE_DATABASE: str | None = None
+    """Alias of the same database for the engine's own sessions: claims, plain steps, outcomes."""
+    SLOT_CONNECTIONS: int | None = None
+    """How many connections to a database the slots of a worker hold at once; None: one each."""
+    STATEMENT_TIMEOUT: timedelta | None = timedelta(seconds=60)
+    """After which the server ends a statement of the engine's own; None: never."""
+    IDLE_TRANSACTION_TIMEOUT: timedelta | None = timedelta(seconds=15)
+    """After which it ends a session of the engine's that pauses in a transaction; None: never."""
     TASK_MODULES: tuple[str, ...] = ("tasks",)
     """Names of the modules searched for tasks in each installed app."""
     QUEUES: tuple[str, ...] | None = None
@@ -82,6 +91,13 @@ class Settings:
     def notify_parameters(self) -> dict[str, Any]:
         """What the statements that wake workers take."""
         return {"notify": self.NOTIFY is not False, "quiet_queues": self.quiet_queues}
+
+    @property
+    def session_limits(self) -> tuple[int, int]:
+        """Timeouts of the engine's sessions for statements and idle transactions, ms; 0: none."""
+        limits = (self.STATEMENT_TIMEOUT, self.IDLE_TRANSACTION_TIMEOUT)
+        statement, idle = [int(limit / MILLISECOND) if limit else 0 for limit in limits]
+        return statement, idle
 
     def retention(self, kind: str, queue: str | None = None) -> timedelta | None:
         """How long jobs of a final state are kept, or ``EVENT``; None: for ever."""
@@ -182,6 +198,22 @@ _RULES: dict[str, tuple[Any, str]] = {
     "DIRECT_DATABASE": (
         lambda v: v is None or (isinstance(v, str) and v in settings.DATABASES),
         "an alias of DATABASES, or None",
+    ),
+    "ENGINE_DATABASE": (
+        lambda v: v is None or (isinstance(v, str) and v in settings.DATABASES),
+        "an alias of DATABASES, or None",
+    ),
+    "SLOT_CONNECTIONS": (
+        lambda v: v is None or (_is_count(v) and v >= 2),
+        "an integer of 2 or more, or None",
+    ),
+    "STATEMENT_TIMEOUT": (
+        lambda v: v is None or _is_duration(v, SHORTEST_LEASE),
+        "a timedelta of 2 seconds or more, or None",
+    ),
+    "IDLE_TRANSACTION_TIMEOUT": (
+        lambda v: v is None or _is_duration(v, SHORTEST_LEASE),
+        "a timedelta of 2 seconds or more, or None",
     ),
     "TASK_MODULES": (_is_names, "a list of module names"),
     "QUEUES": (lambda v: v is None or (_is_names(v) and bool(list(v))), "a list of names, or None"),

@@ -26,6 +26,8 @@ DECLARE_LOST = load("declare_lost")
 END_SESSIONS = load("end_sessions")
 RECOVER_JOBS = load("recover_jobs")
 TAKE_LOCK = load("take_lock")
+READ_PLACE = load("read_place")
+FIND_PROTECTED_ROLES = load("find_protected_roles")
 
 LOCK_NAMESPACE = 0x64757261
 """First key of every worker's advisory lock; the second is the worker's id."""
@@ -154,6 +156,29 @@ def declare_lost(alias: str, suspicion: Suspicion) -> Declared | None:
 def end_sessions(connection: Connection, worker_id: int) -> int:
     """End the sessions of a lost worker; how many there were. Needs the same database role."""
     return len(fetch_all(connection, END_SESSIONS, {"session_name": session_name(worker_id)}))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a session has come to: equal for two sessions at the same jobs."""
+
+    database: str
+    server_started_at: datetime
+    job_table: int | None
+
+
+def read_place(connection: Connection) -> tuple[Place, str]:
+    """Where a session has come to, and under which role."""
+    row = fetch_one(connection, READ_PLACE, {})
+    assert row is not None  # a select without a table returns one row
+    *place, role = row
+    return Place(*place), role
+
+
+def find_protected_roles(connection: Connection, roles: Sequence[str]) -> list[str]:
+    """Those of some roles whose sessions this connection's role may not end."""
+    rows = fetch_all(connection, FIND_PROTECTED_ROLES, {"roles": list(roles)})
+    return [name for (name,) in rows]
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ class Worker:
     _stop_signals: int = 0
     _is_empty: bool = False
     _is_lost: bool = False
-    _is_pooled: bool = False
+    _slot_sessions: sessions.SlotSessions = field(init=False)
     _must_reconcile: bool = False
     _next_reconcile: float = 0.0
 
@@ -116,10 +116,11 @@ class Worker:
         boot.wait_for_database(self.alias, self._wait)
         boot.check_migrations(self.alias)
         boot.check_tasks()
-        self.writer = GroupWriter(lambda: sessions.connect(self.alias))
+        boot.check_aliases(self.alias)
+        self.writer = GroupWriter(lambda: sessions.connect(sessions.engine_alias(self.alias)))
         self.slots = Slots(self.options.slots, freed=self._wake)
         self._join()
-        self._is_pooled = self.writer.call(sessions.is_pooled)
+        self._slot_sessions = boot.examine_slots(self.alias)
         self.slots.start()
         waits.wake_blocked(connections[self.alias], code_version=self.member.code_version)
         boot.announce(
@@ -166,6 +167,7 @@ class Worker:
             self._wake()
 
     def _make_run(self, job: Job, records: list[Recorded]) -> Run:
+        slot_sessions, lease = self._slot_sessions, self.options.lease.total_seconds()
         return Run(
             job=job,
             task=registry.get_task(job.task_path),
@@ -173,8 +175,8 @@ class Worker:
             history=history_of(job, records),
             writer=self.writer,
             lease_is_fresh=self.member.lease.is_fresh,
-            session_timeout=self.options.lease.total_seconds() if self._is_pooled else None,
-            prepares=not self._is_pooled,
+            session_timeout=None if slot_sessions.end_with_worker else lease,
+            prepares=not slot_sessions.is_pooled,
             parallel=True,
         )
 
