@@ -1,8 +1,8 @@
 """Django's admin for jobs, approvals, schedules, keys, workers, queues and limits: look, and act.
 
 Rows are never edited here, but schedules, and what operators say about queues and limits; all is
-checked as everywhere. The verbs are those of the package, each with its own permission, and each is recorded
-in the admin's log.
+checked as everywhere. The verbs are those of the package, each with its own permission, and each is
+recorded in the admin's log.
 """
 
 from django_durable.admin.approvals import ApprovalAdmin
