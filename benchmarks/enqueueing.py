@@ -8,11 +8,14 @@ from itertools import count
 
 from benchmarks import raw
 from benchmarks.lab import Lab
-from benchmarks.measuring import Benchmark, Measure, Row, Sample, TimesRaw
+from benchmarks.measuring import Benchmark, Measure, Row, Sample, Times
+from benchmarks.peers import TITLES
 from benchmarks.tasks import tell_time
 from django_durable import enqueue
 
 JOBS = 1000
+JOBS_OF_PEERS = 500
+PEERS = list(TITLES)
 
 
 @contextmanager
@@ -22,15 +25,20 @@ def prepare(lab: Lab) -> Iterator[Measure]:
     def enqueue_with_key(_: int) -> None:
         enqueue(tell_time.using(idempotency_key=f"request-{next(numbers)}"))
 
+    peers = {name: lab.rate_of(name, "enqueue", jobs=JOBS_OF_PEERS) for name in PEERS}
     with lab.connect() as connection:
 
         def measure() -> Sample:
-            plain, keyed, limit = lab.take_turns(
-                lambda: raw.seconds_for(JOBS, lambda _: enqueue(tell_time)),
-                lambda: raw.seconds_for(JOBS, enqueue_with_key),
-                lambda: raw.seconds_for(JOBS, lambda _: raw.insert_job(connection)),
+            return lab.compare(
+                {
+                    "plain": lambda: JOBS / raw.seconds_for(JOBS, lambda _: enqueue(tell_time)),
+                    "keyed": lambda: JOBS / raw.seconds_for(JOBS, enqueue_with_key),
+                    "raw": lambda: (
+                        JOBS / raw.seconds_for(JOBS, lambda _: raw.insert_job(connection))
+                    ),
+                    **peers,
+                }
             )
-            return {"plain": JOBS / plain, "keyed": JOBS / keyed, "raw": JOBS / limit}
 
         yield measure
 
@@ -43,15 +51,15 @@ ENQUEUE = Benchmark(
             title="enqueue, one at a time",
             unit="/s",
             ours="plain",
-            raw="raw",
-            target=TimesRaw(0.6),
+            rivals=["raw", *PEERS],
+            targets=[Times(0.6), Times(1, "celery"), Times(1, "django-tasks-db")],
         ),
         Row(
             title="enqueue with an idempotency key",
             unit="/s",
             ours="keyed",
-            raw="raw",
-            target=TimesRaw(0.5),
+            rivals=["raw"],
+            targets=[Times(0.5)],
         ),
     ],
 )

@@ -5,6 +5,7 @@ import time
 from django.apps import apps
 
 from benchmarks.lookout import check_in
+from benchmarks.peers import driving
 from django_durable import step, task
 
 
@@ -34,6 +35,12 @@ def take_atomic_steps(count: int) -> list[float]:
     for number in range(count):
         note_atomically(number)
     return [begun, time.monotonic()]
+
+
+@task
+def do_nothing() -> None:
+    """The worker's first one writes that it begins."""
+    driving.note_first()
 
 
 @task
