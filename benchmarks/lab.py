@@ -16,6 +16,7 @@ from django.apps import apps
 from django.db import connection
 
 from benchmarks import profiling, raw
+from benchmarks.broker import redis_server
 from benchmarks.database import ROOT, Server
 from benchmarks.peers import TITLES, Peer, PeerError
 
@@ -118,13 +119,21 @@ class Lab:
                 if name not in self.wanted:
                     raise PeerError("not asked for")
                 peer.make_venv()
-                peer.url = self.server.make_database(f"durable_bench_{name.replace('-', '_')}")
+                peer.url = self._place_for(peer)
                 peer.measure("install")
             except PeerError as error:
                 peer.problem = str(error)
         if problem := self.peers[name].problem:
             raise PeerError(problem)
         return self.peers[name]
+
+    def _place_for(self, peer: Peer) -> str:
+        """The URL of its database, or of its broker. Raises: PeerError."""
+        if peer.name == "celery":
+            url, version = self.cleanup.enter_context(redis_server())
+            peer.programs.append(version)
+            return url
+        return self.server.make_database(f"durable_bench_{peer.name.replace('-', '_')}")
 
     def ask(self, name: str, measure: str, **options: Any) -> dict[str, Any] | None:
         """What a peer's driver measures; ``None``, with the reason said, if it cannot."""

@@ -70,7 +70,9 @@ class Peer:
     def measure(self, name: str, **options: Any) -> dict[str, Any]:
         """Run one measure of its driver. Raises: PeerError."""
         driver = str(HERE / self.name / "driver.py")
-        output = _run([str(self.python), driver, name, json.dumps(options)], BENCH_URL=self.url)
+        path = os.pathsep.join([str(HERE), str(HERE / self.name)])
+        command = [str(self.python), driver, name, json.dumps(options)]
+        output = _run(command, BENCH_URL=self.url, PYTHONPATH=path)
         answer: dict[str, Any] = json.loads(output.splitlines()[-1])
         return answer
 
@@ -89,7 +91,7 @@ def make_venv(venv: Path, requirements: Path) -> None:
 
 def _run(command: list[str], **variables: str) -> str:
     """Run a command; what it printed. Raises: PeerError with the last line it complained of."""
-    environment = os.environ | {"PYTHONPATH": str(HERE)} | variables
+    environment = os.environ | variables
     environment.pop("DJANGO_SETTINGS_MODULE", None)
     try:
         done = subprocess.run(
