@@ -17,19 +17,27 @@ from django.core.management import call_command
 
 from benchmarks import plot, profiling, report
 from benchmarks.blocking import CONNECTIONS
+from benchmarks.crowding import CROWD
 from benchmarks.database import measured_server
 from benchmarks.draining import DRAIN
-from benchmarks.enqueueing import ENQUEUE
+from benchmarks.enqueueing import BULK, ENQUEUE
+from benchmarks.filling import FULL
+from benchmarks.growing import MEMORY
 from benchmarks.lab import Lab
 from benchmarks.measuring import Benchmark, Sample, SkippedError
 from benchmarks.peers import TITLES
 from benchmarks.recovering import KILL
 from benchmarks.report import Result
+from benchmarks.sharing import HOT_KEY, PROCESSES
+from benchmarks.sleeping import SLEEP
+from benchmarks.spreading import FAN_OUT
 from benchmarks.starting import START
 from benchmarks.stepping import ATOMIC_STEPS, DURABLE_STEPS, MANY_SLOTS
 
 BENCHMARKS = [
     ENQUEUE,
+    BULK,
+    CROWD,
     DRAIN,
     DURABLE_STEPS,
     ATOMIC_STEPS,
@@ -37,6 +45,12 @@ BENCHMARKS = [
     START,
     KILL,
     CONNECTIONS,
+    PROCESSES,
+    HOT_KEY,
+    FAN_OUT,
+    SLEEP,
+    MEMORY,
+    FULL,
 ]
 NAME = "durable_bench"
 
@@ -104,7 +118,12 @@ def measure(benchmark: Benchmark, lab: Lab, options: argparse.Namespace) -> list
         return [Result(benchmark=benchmark.name, row=row, why=str(error)) for row in benchmark.rows]
     print(f"  {time.monotonic() - began:.0f} s", flush=True)
     return [
-        Result(benchmark=benchmark.name, row=row, figure=row.figure(samples))
+        Result(
+            benchmark=benchmark.name,
+            row=row,
+            figure=row.figure(samples),
+            remark=lab.remarks.get(benchmark.name, ""),
+        )
         for row in benchmark.rows
     ]
 

@@ -72,7 +72,7 @@ class WorkerProcess:
 
 @dataclass(slots=True)
 class Lab:
-    """The database, the place for logs, the peers, and whose turn it is."""
+    """The database, the place for logs, the peers, whose turn it is, and remarks by benchmark."""
 
     url: str
     logs: Path
@@ -81,6 +81,7 @@ class Lab:
     wanted: Sequence[str]
     turn: int = 0
     peers: dict[str, Peer] = field(default_factory=dict)
+    remarks: dict[str, str] = field(default_factory=dict)
     _started: int = field(default=0)
 
     def clear(self) -> None:

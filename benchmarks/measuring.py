@@ -16,6 +16,11 @@ Measure = Callable[[], Sample]
 RAW = "raw"
 
 
+def thousands(number: int) -> str:
+    """A number as people read it: `20 000`."""
+    return f"{number:,}".replace(",", " ")
+
+
 def percentile(values: Sequence[float], percent: float) -> float:
     """By nearest rank: a value that was measured."""
     ranked = sorted(values)
@@ -117,7 +122,7 @@ class Row:
     """One line of the table. ``ours`` and ``rivals`` name what a run measured.
 
     ``part`` follows each of these names where a run measures several things of each contestant.
-    ``raw_called`` says what the raw limit is, where it is not the driver's own.
+    ``beside`` says what the rival is that is no peer.
     """
 
     title: str
@@ -127,7 +132,12 @@ class Row:
     part: str = ""
     targets: Sequence[Target]
     statistic: Callable[[Sequence[float]], float] = median
-    raw_called: str = "raw"
+    beside: str = "raw limit"
+
+    @property
+    def reference(self) -> str | None:
+        """What it is measured beside that is no peer: the raw limit, or ours in another way."""
+        return next((name for name in self.rivals if name not in TITLES), None)
 
     def key(self, name: str) -> str:
         return f"{name} {self.part}".strip()

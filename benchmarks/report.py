@@ -35,6 +35,11 @@ class Result:
     row: Row
     figure: Figure | None = None
     why: str = ""
+    remark: str = ""
+
+    @property
+    def title(self) -> str:
+        return f"{self.row.title} ({self.remark})" if self.remark else self.row.title
 
     @property
     def verdict(self) -> str:
@@ -61,16 +66,24 @@ class Result:
         rival = self.figure.rivals.get(name) if self.figure else None
         return "-" if rival is None else f"{show(rival.value, '')} ({show_ratio(rival)})"
 
-    def cells(self, rivals: Sequence[str]) -> tuple[str, ...]:
+    def cells(self, peers: Sequence[str]) -> tuple[str, ...]:
         ours = show(self.figure.ours, self.row.unit) if self.figure else self.why
-        others = [self.cell(name) for name in rivals]
-        return (self.row.title, ours, *others, self.targets, self.verdict)
+        others = [self.reference_cell, *(self.cell(name) for name in peers)]
+        return (self.title, ours, *others, self.targets, self.verdict)
+
+    @property
+    def reference_cell(self) -> str:
+        """What it is measured beside; said if it is not the raw limit."""
+        name = self.row.reference
+        if name is None:
+            return ""
+        return self.cell(name) if name == RAW else f"{self.row.beside}: {self.cell(name)}"
 
     def as_json(self) -> dict[str, Any]:
         figure = self.figure
         return {
             "benchmark": self.benchmark,
-            "what": self.row.title,
+            "what": self.title,
             "unit": self.row.unit,
             "ours": figure and round(figure.ours, 3),
             "rivals": {
@@ -124,13 +137,11 @@ def cpu_model() -> str:
 def tables(results: Sequence[Result]) -> list[list[tuple[str, ...]]]:
     """The rows with peers and those without, each under its headings."""
     made = []
-    for with_peers, called in ((True, "raw limit"), (False, "beside")):
-        chosen = [result for result in results if result.has_peers == with_peers]
-        rivals = [RAW, *(name for name in TITLES if with_peers)]
+    for peers, beside in ((list(TITLES), "raw limit"), ([], "beside")):
+        chosen = [result for result in results if result.has_peers == bool(peers)]
         if chosen:
-            titles = [TITLES.get(name, called) for name in rivals]
-            headings = ("what", "ours", *titles, "target", "")
-            made.append([headings, *(result.cells(rivals) for result in chosen)])
+            headings = ("what", "ours", beside, *(TITLES[name] for name in peers), "target", "")
+            made.append([headings, *(result.cells(peers) for result in chosen)])
     return made
 
 
@@ -138,10 +149,12 @@ def print_table(results: Sequence[Result], where: dict[str, Any]) -> None:
     table = Table("what", "ours", "others (ours / theirs)", "target", "", title="Benchmarks")
     for result in results:
         row = result.row
-        others = [f"{TITLES.get(name, row.raw_called)} {result.cell(name)}" for name in row.rivals]
-        what, ours, *_, targets, verdict = result.cells(row.rivals)
+        what, ours, reference, targets, verdict = result.cells([])
+        lines = [reference if row.beside in reference else f"{row.beside}: {reference}"]
+        lines = lines if row.reference else []
+        lines += [f"{TITLES[name]}: {result.cell(name)}" for name in row.rivals if name in TITLES]
         style = "bold red" if verdict == MISSED else ""
-        table.add_row(what, ours, "\n".join(others), targets, verdict, style=style)
+        table.add_row(what, ours, "\n".join(lines), targets, verdict, style=style)
     Console().print(table)
     print(summary(where))
 

@@ -54,15 +54,15 @@ def against(
             lab.worker("--slots", str(slots)),
             lab.connect(autocommit=autocommit) as connection,
         ):
+            ours = {
+                "ours": lambda: steps_per_second(task, jobs=slots, steps=steps),
+                RAW: lambda: limit(connection),
+            }
 
             def measure() -> Sample:
-                return lab.compare(
-                    {
-                        "ours": lambda: steps_per_second(task, jobs=slots, steps=steps),
-                        "raw": lambda: limit(connection),
-                        **peers,
-                    }
-                )
+                return lab.compare(ours | peers)
+
+            lab.compare(ours)  # to warm up
 
             yield measure
 
@@ -75,6 +75,7 @@ def row(title: str, *targets: Times, rivals: Sequence[str] = ()) -> Row:
 
 DURABLE_STEPS = Benchmark(
     name="steps",
+    warm_up=False,
     prepare=against(plain_inserts, take_steps, slots=1, steps=STEPS, steps_of=STEPS_OF),
     rows=[
         row(
@@ -86,6 +87,7 @@ DURABLE_STEPS = Benchmark(
 )
 ATOMIC_STEPS = Benchmark(
     name="atomic",
+    warm_up=False,
     prepare=against(
         inserts_in_transactions, take_atomic_steps, slots=1, steps=STEPS, autocommit=False
     ),
@@ -93,6 +95,7 @@ ATOMIC_STEPS = Benchmark(
 )
 MANY_SLOTS = Benchmark(
     name="slots",
+    warm_up=False,
     prepare=against(plain_inserts, take_steps, slots=SLOTS, steps=STEPS_OF_ONE_IN_MANY),
     rows=[row(f"durable steps, {SLOTS} slots in one process", Times(2))],
 )
