@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.database import ROOT
-from benchmarks.measuring import RAW, Figure, Rival, Row
+from benchmarks.measuring import Figure, Rival, Row
 from benchmarks.peers import TITLES, Peer
 
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -68,16 +68,15 @@ class Result:
 
     def cells(self, peers: Sequence[str]) -> tuple[str, ...]:
         ours = show(self.figure.ours, self.row.unit) if self.figure else self.why
-        others = [self.reference_cell, *(self.cell(name) for name in peers)]
+        others = [self.reference_cell(bare=bool(peers)), *(self.cell(name) for name in peers)]
         return (self.title, ours, *others, self.targets, self.verdict)
 
-    @property
-    def reference_cell(self) -> str:
-        """What it is measured beside; said if it is not the raw limit."""
+    def reference_cell(self, *, bare: bool) -> str:
+        """What it is measured beside that is no peer; ``bare`` under a heading that names it."""
         name = self.row.reference
         if name is None:
             return ""
-        return self.cell(name) if name == RAW else f"{self.row.beside}: {self.cell(name)}"
+        return self.cell(name) if bare else f"{self.row.beside}: {self.cell(name)}"
 
     def as_json(self) -> dict[str, Any]:
         figure = self.figure
@@ -150,8 +149,7 @@ def print_table(results: Sequence[Result], where: dict[str, Any]) -> None:
     for result in results:
         row = result.row
         what, ours, reference, targets, verdict = result.cells([])
-        lines = [reference if row.beside in reference else f"{row.beside}: {reference}"]
-        lines = lines if row.reference else []
+        lines = [reference] if reference else []
         lines += [f"{TITLES[name]}: {result.cell(name)}" for name in row.rivals if name in TITLES]
         style = "bold red" if verdict == MISSED else ""
         table.add_row(what, ours, "\n".join(lines), targets, verdict, style=style)
