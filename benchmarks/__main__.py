@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         set_up(url, Path(logs))
         lab = Lab(url, Path(logs), server, cleanup, wanted=options.peers or list(TITLES))
         results = [result for b in chosen for result in measure(b, lab, options)]
-        where = report.circumstances(lab.peers.values())
+        where = report.circumstances([p for p in lab.peers.values() if p.name in lab.wanted])
     report.print_table(results, where)
     profiling.report()
     if options.only or options.runs:

@@ -150,7 +150,8 @@ def print_table(results: Sequence[Result], where: dict[str, Any]) -> None:
         row = result.row
         what, ours, reference, targets, verdict = result.cells([])
         lines = [reference] if reference else []
-        lines += [f"{TITLES[name]}: {result.cell(name)}" for name in row.rivals if name in TITLES]
+        asked = [name for name in row.rivals if TITLES.get(name) in where["peers"]]
+        lines += [f"{TITLES[name]}: {result.cell(name)}" for name in asked]
         style = "bold red" if verdict == MISSED else ""
         table.add_row(what, ours, "\n".join(lines), targets, verdict, style=style)
     Console().print(table)
