@@ -98,8 +98,6 @@ class PaceTests:
         pace = Pace()
         for _ in range(100):
             pace.note("a", 0.001)
-        for _ in range(60):
-            pace.jobs_ahead(4, ["a"])
         for _ in range(100):
             pace.note("a", 1.0)
 
