@@ -7,7 +7,7 @@ An idle worker takes one when nothing else is ready; a busy one empties itself f
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,9 @@ SUSPECT_SECONDS = 30.0
 """How often a busy worker looks for a suspect to empty itself for."""
 EMPTYING_SECONDS = 10.0
 """How long it claims nothing else for that; then it goes on, and tries again later."""
+
+SOON_SECONDS = 1.0
+"""A burst of work waits so long for a limit that leaves room again."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -50,25 +53,43 @@ class Claimer:
     _runs_suspect: bool = False
     _emptying_until: float = 0.0
     _next_suspect: float = 0.0
+    _look_again_at: float | None = None
 
     def claim(self) -> list[Job]:
         """Claim for the free slots; ``[]`` also when this is not the time to.
 
         Raises: WorkerLost; database errors, after which the worker must reconcile.
         """
+        if self.seconds_to_next() == 0.0:
+            self._look_again_at = None
         limit, ahead = self._limits()
         if limit + ahead == 0:
             return []
         queues = self._queues_to_ask()
         self._consider_suspects(queues)
         part, part_ahead = self._share(limit, ahead, queues=len(queues))
-        jobs = self._claim_from(queues, part, part_ahead)
-        self.found_nothing = not jobs and self._looked_at_all
+        claimed = self._claim_from(queues, part, part_ahead)
+        self._note_when_to_look(claimed)
+        jobs = claimed.jobs
         self._last_queue = jobs[-1].queue_name if jobs else self._last_queue
         self._note_batch(is_full=len(jobs) >= part + part_ahead)
         self.must_look_again |= bool(jobs) and part < limit
         self._latest_tasks = {job.task_path for job in jobs} or self._latest_tasks
         return jobs
+
+    def seconds_to_next(self) -> float | None:
+        """Until there may be more, though nothing tells; None: somebody tells."""
+        at = self._look_again_at
+        return None if at is None else max(0.0, at - machine_seconds())
+
+    def _note_when_to_look(self, claimed: claims.Claimed) -> None:
+        """Keep the next time there may be more. A burst does not wait for what is far off."""
+        again = claimed.look_again_in
+        is_empty = not claimed.jobs and self._looked_at_all
+        self.found_nothing = is_empty and (again is None or again > SOON_SECONDS)
+        if again is not None:
+            at = machine_seconds() + again
+            self._look_again_at = min(at, self._look_again_at or at)
 
     def _limits(self) -> tuple[int, int]:
         """How many jobs to claim, and how many ahead: none while a suspect is, or is to be, alone.
@@ -103,23 +124,25 @@ class Claimer:
     def _is_emptying(self) -> bool:
         return machine_seconds() < self._emptying_until
 
-    def _claim_from(self, queues: Sequence[str], limit: int, ahead: int) -> list[Job]:
+    def _claim_from(self, queues: Sequence[str], limit: int, ahead: int) -> claims.Claimed:
         if not queues:
-            return []
+            return claims.Claimed([])
         if self._is_emptying and not self.slots.known_runs:
             self._emptying_until = 0.0
             return self._claim_suspect(queues)
         if self._is_emptying:
-            return []
-        jobs = claims.claim_jobs(self.claimant, queues, limit=limit, ahead=ahead)
-        if not jobs and not self.slots.known_runs:
-            return self._claim_suspect(queues)
-        return jobs
+            return claims.Claimed([])
+        claimed = claims.claim_jobs(self.claimant, queues, limit=limit, ahead=ahead)
+        if not claimed.jobs and not self.slots.known_runs:
+            return self._claim_suspect(queues, claimed.look_again_in)
+        return claimed
 
-    def _claim_suspect(self, queues: Sequence[str]) -> list[Job]:
-        jobs = claims.claim_suspect(self.claimant, queues)
-        self._runs_suspect = bool(jobs)
-        return jobs
+    def _claim_suspect(
+        self, queues: Sequence[str], look_again_in: float | None = None
+    ) -> claims.Claimed:
+        claimed = claims.claim_suspect(self.claimant, queues)
+        self._runs_suspect = bool(claimed.jobs)
+        return claimed if look_again_in is None else replace(claimed, look_again_in=look_again_in)
 
     def _consider_suspects(self, queues: Sequence[str]) -> None:
         now = machine_seconds()

@@ -23,8 +23,9 @@ from django_durable.engine.families import lock_jobs
 from django_durable.engine.intake import Request
 from django_durable.engine.replay import CHILD, FAILED, STARTED, SUCCESSFUL, Recorded
 from django_durable.engine.rows import jobs as job_rows
-from django_durable.engine.run import Run, release_connections
+from django_durable.engine.run import Run
 from django_durable.engine.states import FINISHED, JobState, WaitKind
+from django_durable.engine.threads import release_connections
 from django_durable.engine.waiting import Point, WaitRule
 from django_durable.engine.waits import has_come
 from django_durable.exceptions import InvalidOptionError, PayloadTooLargeError

@@ -18,7 +18,7 @@ from uuid import UUID
 from django.db import connections, transaction
 
 from django_durable.conf import get_settings
-from django_durable.engine import boot, claims, liveness, registry, sessions, waits
+from django_durable.engine import boot, claims, limits, liveness, registry, sessions, waits
 from django_durable.engine.backlog import LONGEST_WAIT
 from django_durable.engine.checkpoints import load_checkpoints
 from django_durable.engine.clock import machine_seconds
@@ -90,7 +90,7 @@ class Worker:
         self.slots.give_up_late()
         self.slots.tell_progress(connections[self.alias])
         self.member.maintenance.run_due()
-        self._hand_back(self.slots.take_back(machine_seconds() - LONGEST_WAIT))
+        self._look_at_claimed_ahead(machine_seconds() - LONGEST_WAIT)
         self._claim()
         if self.options.burst:
             self._is_empty = self._has_nothing_left()
@@ -123,6 +123,7 @@ class Worker:
         boot.wait_for_database(self.alias, self._wait)
         boot.check_migrations(self.alias)
         boot.check_tasks()
+        limits.declare_limits(connections[self.alias], registry.declared_limits().values())
         self.writer = GroupWriter(lambda: sessions.connect(self.alias))
         self.finisher = Finisher(
             self.writer,
@@ -194,6 +195,17 @@ class Worker:
             parallel=True,
         )
 
+    def _look_at_claimed_ahead(self, claimed_before: float) -> None:
+        """Hand back what has not begun for a second, and note what has: if lost, that counts."""
+        self._hand_back(self.slots.take_back(claimed_before))
+        begun = [run for run in self.slots.runs if run.job.claimed_ahead]
+        if lasting := [run for run in begun if run.begun_at < claimed_before]:
+            liveness.note_begun(
+                connections[self.alias], [(run.job.id, run.job.lease_token) for run in lasting]
+            )
+            for run in lasting:
+                run.job.claimed_ahead = False
+
     def _reconcile(self) -> None:
         """Give back what runs under this worker's name without its knowing."""
         with transaction.atomic(using=self.alias):
@@ -238,10 +250,11 @@ class Worker:
             self._wake()
 
     def _seconds_to_next(self) -> float:
-        seconds = self.member.maintenance.seconds_to_next()
-        if (timeout := self.slots.seconds_to_timeout()) is not None:
-            seconds = min(seconds, timeout)
-        return min(seconds, LONGEST_WAIT) if self.slots.waiting else seconds
+        others = [self.slots.seconds_to_timeout(), self.member.claimer.seconds_to_next()]
+        if self.slots.waiting:
+            others.append(LONGEST_WAIT)
+        known = [seconds for seconds in others if seconds is not None]
+        return min([self.member.maintenance.seconds_to_next(), *known])
 
     def _wait(self, seconds: float) -> bool:
         """Until something happens or the time is over; whether the worker is told to stop.

@@ -97,12 +97,13 @@ class Limit(LimitColumns):
 
 
 class LimitStart(ReadOnlyRow):
-    """One start under a rate, kept for the length of its period."""
+    """Starts of one claim under a rate, kept for the length of its period."""
 
     id = models.BigAutoField(primary_key=True)
     scope = models.TextField(**means(_("queue/NAME, or limit/NAME.")))
     limit_key = models.TextField(**means(_("What the limit counts apart; empty: all together.")))
-    started_at = models.DateTimeField(**means(_("When the job was claimed.")))
+    started_at = models.DateTimeField(**means(_("When the jobs were claimed.")))
+    jobs = models.IntegerField(**means(_("How many they were.")))
 
     class Meta:
         default_permissions = ()

@@ -33,7 +33,7 @@ INDEXES: list[models.Index] = [
     ),
     # What may hold a place under a limit: what has begun, and is not finished.
     models.Index(
-        fields=["limit_name", "limit_key"],
+        fields=["limit_name", "limit_key", "state"],
         name="job_limit_places",
         condition=Q(limit_name__isnull=False, started_at__isnull=False, finished_at__isnull=True),
     ),
