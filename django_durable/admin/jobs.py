@@ -30,6 +30,7 @@ from django_durable.conf import get_settings
 from django_durable.engine.clock import StatementTimestamp
 from django_durable.engine.context import describe
 from django_durable.models import BLOCKED, Job, JobState, Queue, Worker
+from django_durable.unique import uniqueness_of
 
 HEAD = 600
 """Characters of an error that the list reads: its type and the beginning of its message."""
@@ -38,7 +39,9 @@ _OPTIONAL = {
     "subject": "subject_type",
     "parent": "parent_id",
     "forked_from": "forked_from_id",
+    "schedule": "schedule_name",
     "shown_context": "context",
+    "uniqueness": "unique_key",
     "shown_progress": "progress",
     "shown_return_value": "encoded_return_value",
     "shown_error": "error",
@@ -94,7 +97,8 @@ class JobAdmin(ActingAdmin):
             {
                 "fields": (
                     "standing", "shown_progress", "task_line", "queue_line", "attempts", "worker",
-                    "subject", "parent", "forked_from", "shown_context", "timeline",
+                    "subject", "parent", "forked_from", "schedule", "shown_context", "uniqueness",
+                    "timeline",
                 )
             },
         ),
@@ -196,9 +200,17 @@ class JobAdmin(ActingAdmin):
     def forked_from(self, job: Any) -> object:
         return details.job_link(self.admin_site, job._state.db, job.forked_from_id)
 
+    @admin.display(description=gettext_lazy("schedule"))
+    def schedule(self, job: Any) -> object:
+        return details.schedule_link(self.admin_site, job)
+
     @admin.display(description=gettext_lazy("context"))
     def shown_context(self, job: Any) -> str:
         return describe(job.context, by=gettext("enqueued by {}"))
+
+    @admin.display(description=gettext_lazy("unique"))
+    def uniqueness(self, job: Any) -> str:
+        return f"{uniqueness_of(job, job.now) or gettext('no more')}: {job.unique_key}"
 
     @admin.display(description=gettext_lazy("progress"))
     def shown_progress(self, job: Any) -> str:

@@ -85,8 +85,8 @@ class Claimer:
     def _note_when_to_look(self, claimed: claims.Claimed) -> None:
         """Keep the next time there may be more. A burst does not wait for what is far off."""
         again = claimed.look_again_in
-        is_empty = not claimed.jobs and self._looked_at_all
-        self.found_nothing = is_empty and (again is None or again > SOON_SECONDS)
+        is_over = again is None or again > SOON_SECONDS
+        self.found_nothing = not claimed.jobs and self._looked_at_all and is_over
         if again is not None:
             at = machine_seconds() + again
             self._look_again_at = min(at, self._look_again_at or at)
@@ -108,8 +108,8 @@ class Claimer:
             return slots.free, 0
         if slots.waiting > slots.low_water:
             return 0, 0
-        limit = max(slots.free, 1)
-        return limit, wanted - slots.waiting
+        limit = min(max(slots.free, 1), slots.wear.room)
+        return limit, min(wanted - slots.waiting, slots.wear.room - limit)
 
     def _share(self, limit: int, ahead: int, *, queues: int) -> tuple[int, int]:
         """A queue's part of what is to be claimed, where several queues have ready jobs.

@@ -305,17 +305,18 @@ def _lock_ready(claimant: Claimant, queue_name: str, *, suspects: bool, limit: i
     if limit <= 0:
         return []
     fit = _suspect(claimant) if suspects else ~_suspect(claimant)
-    statement, params = _compile_claim(
-        claimant.alias, tuple(claimant.task_paths), queue_name, fit, limit
-    )
-    return load_jobs(claimant.alias, statement, params)
+    statement, params = _compile_claim(claimant.alias, tuple(claimant.task_paths), queue_name, fit)
+    return load_jobs(claimant.alias, statement, [*params, limit])
 
 
 @lru_cache(maxsize=256)
 def _compile_claim(
-    alias: str, task_paths: tuple[str, ...], queue_name: str, fit: Q, limit: int
+    alias: str, task_paths: tuple[str, ...], queue_name: str, fit: Q
 ) -> tuple[str, tuple[Any, ...]]:
-    """The claim's SELECT, as Django writes it; kept, since writing it takes longer than running."""
+    """The claim's SELECT, as Django writes it; kept, since writing it takes longer than running.
+
+    Its last parameter is how many.
+    """
     ready = (
         job_rows(alias)
         .filter(fit, state=JobState.READY, queue_name=queue_name)
@@ -323,8 +324,12 @@ def _compile_claim(
         .order_by("-priority", "due_at", "id")
         .select_for_update(skip_locked=True, no_key=True)
     )
-    statement, params = ready[:limit].query.get_compiler(alias).as_sql()
-    return statement, tuple(params)
+    statement, params = ready[:ANY_NUMBER].query.get_compiler(alias).as_sql()
+    return statement.replace(f"LIMIT {ANY_NUMBER}", "LIMIT %s"), tuple(params)
+
+
+ANY_NUMBER = 987_654_321
+"""Stands for the number of jobs while the statement is written."""
 
 
 def _mark_running(claimant: Claimant, jobs: list[Job], aheads: Sequence[UUID] = ()) -> None:

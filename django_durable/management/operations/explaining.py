@@ -31,6 +31,7 @@ from django_durable.management.operations.reading import (
     read_workers,
 )
 from django_durable.models import Checkpoint
+from django_durable.unique import uniqueness_of
 
 if TYPE_CHECKING:
     from django_durable.models import Job
@@ -54,10 +55,31 @@ def explain(job: Job) -> Explanation:
     now = database_now()
     workers = read_workers(now, with_id=job.worker_id)
     situation = Situation(job=job, now=now, workers=workers)
-    return Explanation(now=now, job=summary_of(job), findings=list(_findings(situation)))
+    findings = [*_origin(job, now), *_findings(situation)]
+    return Explanation(now=now, job=summary_of(job), findings=findings)
+
+
+def _origin(job: Job, now: datetime) -> Iterator[Finding]:
+    """Which schedule made the job."""
+    if job.schedule_name is not None:
+        name, when = job.schedule_name, moment(job.tick_at, now)
+        says = f'Schedule "{name}" made it, for {when}: manage.py durable schedule show "{name}".'
+        yield Finding(code="of-schedule", says=says)
 
 
 def _findings(situation: Situation) -> Iterator[Finding]:
+    yield from _standing(situation)
+    yield from _uniqueness(situation)
+
+
+def _uniqueness(situation: Situation) -> Iterator[Finding]:
+    job = situation.job
+    if (how_long := uniqueness_of(job, situation.now)) is not None:
+        says = f"It is unique {how_long}: no other job can have the key {job.unique_key}."
+        yield Finding(code="unique", says=printable(says))
+
+
+def _standing(situation: Situation) -> Iterator[Finding]:
     state = situation.job.state
     if state in FINISHED:
         yield _end(situation)
