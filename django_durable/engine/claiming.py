@@ -38,6 +38,7 @@ class Claimer:
     found_nothing: bool = False
     must_look_again: bool = False
     woken_queues: set[str] = field(default_factory=set)
+    _latest_tasks: set[str] = field(default_factory=set)
     _turn: int = 0
     _full_batches: int = 0
     _runs_suspect: bool = False
@@ -49,38 +50,51 @@ class Claimer:
 
         Raises: WorkerLost; database errors, after which the worker must reconcile.
         """
-        limit = self._limit()
-        if limit == 0:
+        limit, ahead = self.slots.wear.within(*self._limits())
+        if limit + ahead == 0:
             return []
         queues = self._queues_to_ask()
         self._consider_suspects(queues)
-        jobs = self._claim_from(queues, limit)
+        jobs = self._claim_from(queues, limit, ahead)
         self.found_nothing = not jobs
-        self._note_batch(is_full=len(jobs) == limit)
+        self._note_batch(is_full=len(jobs) >= limit + ahead)
+        self._latest_tasks = {job.task_path for job in jobs} or self._latest_tasks
         return jobs
 
-    def _limit(self) -> int:
-        """How many jobs to claim: none while a suspect runs, or is to come, alone."""
-        is_busy = bool(self.slots.runs)
+    def _limits(self) -> tuple[int, int]:
+        """How many jobs to claim, and how many ahead: none while a suspect is, or is to be, alone.
+
+        With jobs ahead a slot is free in no time, so that there always is a place for those that
+        must not be claimed ahead.
+        """
+        slots = self.slots
+        is_busy = bool(slots.known_runs)
         self._runs_suspect = self._runs_suspect and is_busy
         if self._runs_suspect or (self._is_emptying and is_busy):
-            return 0
-        return self.slots.free
+            return 0, 0
+        wanted = slots.pace.jobs_ahead(slots.count, self._latest_tasks)
+        slots.low_water = wanted // 2
+        if not wanted:
+            return slots.free, 0
+        if slots.waiting > slots.low_water:
+            return 0, 0
+        limit = max(slots.free, 1)
+        return limit, wanted - slots.waiting
 
     @property
     def _is_emptying(self) -> bool:
         return machine_seconds() < self._emptying_until
 
-    def _claim_from(self, queues: Sequence[str], limit: int) -> list[Job]:
+    def _claim_from(self, queues: Sequence[str], limit: int, ahead: int) -> list[Job]:
         if not queues:
             return []
-        if self._is_emptying and not self.slots.runs:
+        if self._is_emptying and not self.slots.known_runs:
             self._emptying_until = 0.0
             return self._claim_suspect(queues)
         if self._is_emptying:
             return []
-        jobs = claims.claim_jobs(self.claimant, queues, limit=limit)
-        if not jobs and not self.slots.runs:
+        jobs = claims.claim_jobs(self.claimant, queues, limit=limit, ahead=ahead)
+        if not jobs and not self.slots.known_runs:
             return self._claim_suspect(queues)
         return jobs
 
@@ -91,7 +105,7 @@ class Claimer:
 
     def _consider_suspects(self, queues: Sequence[str]) -> None:
         now = machine_seconds()
-        if not self.slots.runs or now < self._next_suspect:
+        if not self.slots.known_runs or now < self._next_suspect:
             return
         self._next_suspect = now + SUSPECT_SECONDS
         if claims.has_suspect(self.claimant, queues):

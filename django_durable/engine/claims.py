@@ -18,7 +18,8 @@ from django.db import connections, transaction
 from django.db.models import Q
 
 from django_durable.engine.rows import jobs as job_rows
-from django_durable.engine.sql import Connection, fetch_all, fetch_one, load
+from django_durable.engine.rows import load_jobs
+from django_durable.engine.sql import Connection, fetch_all, fetch_one, id_array, load
 from django_durable.engine.states import JobState
 
 if TYPE_CHECKING:
@@ -49,13 +50,17 @@ class WorkerLost(Exception):  # noqa: N818 (an answer: this worker was declared 
     """The claimant was declared lost: nothing was claimed; drop all jobs and register anew."""
 
 
-def claim_jobs(claimant: Claimant, queues: Iterable[str], *, limit: int) -> list[Job]:
+def claim_jobs(
+    claimant: Claimant, queues: Iterable[str], *, limit: int, ahead: int = 0
+) -> list[Job]:
     """Claim up to ``limit`` ready jobs, asking the queues in their order.
+
+    And up to ``ahead`` more, for which no slot is free yet: they are not known to have begun.
 
     Returns: the claimed rows as they now stand, at best ``limit``; ``[]`` is normal. Raises:
     WorkerLost; database errors, after which ``release_unknown_jobs`` tells what was committed.
     """
-    return _claim(claimant, queues, ~_suspect(claimant), limit)
+    return _claim(claimant, queues, ~_suspect(claimant), limit, ahead)
 
 
 def claim_suspect(claimant: Claimant, queues: Iterable[str]) -> list[Job]:
@@ -96,8 +101,11 @@ def find_ready_queues(connection: Connection) -> list[str]:
     return [row[0] for row in fetch_all(connection, FIND_READY_QUEUES, {})]
 
 
-def _claim(claimant: Claimant, queues: Iterable[str], fit: Q, limit: int) -> list[Job]:
+def _claim(
+    claimant: Claimant, queues: Iterable[str], fit: Q, limit: int, ahead: int = 0
+) -> list[Job]:
     claimed: list[Job] = []
+    limit += ahead
     with transaction.atomic(using=claimant.alias):
         connection = connections[claimant.alias]
         if fetch_one(connection, HOLD_WORKER, {"worker_id": claimant.worker_id}) is None:
@@ -106,16 +114,28 @@ def _claim(claimant: Claimant, queues: Iterable[str], fit: Q, limit: int) -> lis
             if len(claimed) >= limit:
                 break
             claimed += _lock_ready(claimant, queue_name, fit, limit - len(claimed))
+        claimed = _divide(claimed, limit - ahead)
         if claimed:
             _mark_running(claimant, claimed)
     return claimed
+
+
+def _divide(jobs: list[Job], limit: int) -> list[Job]:
+    """Mark those claimed ahead; without those lost before they were known to have begun."""
+    at_once = jobs[:limit]
+    later = [job for job in jobs[limit:] if not job.claimed_ahead]
+    for job in at_once:
+        job.claimed_ahead = False
+    for job in later:
+        job.claimed_ahead = True
+    return at_once + later
 
 
 def _lock_ready(claimant: Claimant, queue_name: str, fit: Q, limit: int) -> list[Job]:
     statement, params = _compile_claim(
         claimant.alias, tuple(claimant.task_paths), queue_name, fit, limit
     )
-    return list(job_rows(claimant.alias).raw(statement, params))
+    return load_jobs(claimant.alias, statement, params)
 
 
 @lru_cache(maxsize=256)
@@ -136,14 +156,16 @@ def _compile_claim(
 
 def _mark_running(claimant: Claimant, jobs: list[Job]) -> None:
     params = {
-        "ids": [job.pk for job in jobs],
+        "ids": id_array(job.pk for job in jobs),
+        "ahead_ids": id_array(job.pk for job in jobs if job.claimed_ahead),
         "worker_id": claimant.worker_id,
         "code_version": claimant.code_version,
     }
-    rows = fetch_all(connections[claimant.alias], MARK_RUNNING, params)
-    marked = {job_id: columns for job_id, *columns in rows}
+    ((claimed_at,),) = fetch_all(connections[claimant.alias], MARK_RUNNING, params)
     for job in jobs:
-        job.lease_token, job.claimed_at, job.started_at = marked[job.pk]
+        job.lease_token += 1  # its row is locked
+        job.claimed_at = claimed_at
+        job.started_at = job.started_at or claimed_at
         job.state = JobState.RUNNING
         job.worker_id = claimant.worker_id
         job.code_version = claimant.code_version

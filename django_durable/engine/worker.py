@@ -7,22 +7,24 @@ worker says otherwise, and then it registers anew.
 
 from __future__ import annotations
 
+import gc
 import logging
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.db import connections, transaction
 
 from django_durable.conf import get_settings
 from django_durable.engine import boot, claims, liveness, registry, sessions, waits
+from django_durable.engine.backlog import LONGEST_WAIT
 from django_durable.engine.checkpoints import load_checkpoints
 from django_durable.engine.clock import machine_seconds
 from django_durable.engine.executor import outcome_of
 from django_durable.engine.faults import DATABASE_ERRORS
+from django_durable.engine.finishing import Finisher
 from django_durable.engine.listener import Hooks
 from django_durable.engine.membership import Membership, WorkerOptions, join
 from django_durable.engine.outcomes import finish_jobs
@@ -30,6 +32,7 @@ from django_durable.engine.replay import Recorded
 from django_durable.engine.run import Ending, Run, Stop, history_of, mark_worker_process
 from django_durable.engine.slots import Slots
 from django_durable.engine.states import JobState
+from django_durable.engine.stopping import StopOrders
 from django_durable.engine.wear import EXIT_AGAIN, Wear
 from django_durable.engine.writer import GroupWriter
 
@@ -52,15 +55,19 @@ class Worker:
     """Called when it has registered."""
     slots: Slots = field(init=False)
     writer: GroupWriter = field(init=False)
+    finisher: Finisher = field(init=False)
     member: Membership = field(init=False)
+    orders: StopOrders = field(init=False)
     _wakeups: SimpleQueue[str | None] = field(default_factory=SimpleQueue)
-    _signals: int = 0
-    _told: int = 0
     _is_empty: bool = False
     _is_lost: bool = False
     _is_pooled: bool = False
+    _is_told: bool = False
     _must_reconcile: bool = False
     _next_reconcile: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.orders = StopOrders(self._wake)
 
     # --- the story
 
@@ -84,47 +91,34 @@ class Worker:
             self._join()
         if self._must_reconcile or machine_seconds() >= self._next_reconcile:
             self._reconcile()
+        self._is_told = False
         self.slots.give_up_late()
         self.slots.tell_progress(connections[self.alias])
         self.member.maintenance.run_due()
-        self.slots.wear.look(running=len(self.slots.runs))
+        self.slots.wear.look(ended=self.slots.finished)
+        wait = 0.0 if self.slots.wear.is_heavy else LONGEST_WAIT
+        self._hand_back(self.slots.take_back(machine_seconds() - wait))
         self._claim()
         if self.options.burst:
             self._is_empty = self._has_nothing_left()
 
-    def stop(self, *_: Any) -> None:
-        """Stop: first in good order, the second time at once. Safe in a signal handler."""
-        self._signals += 1
-        self._wakeups.put(None)
-
-    def stop_as_if(self, signals: int) -> None:
-        """Stop as after so many signals; those that come besides, or came, are not added up."""
-        self._told = max(self._told, signals)
-        self._wakeups.put(None)
-
-    @property
-    def _stop_signals(self) -> int:
-        return max(self._signals, self._told)
-
     def _is_over(self) -> bool:
-        return bool(self._stop_signals) or self._is_empty or self._is_worn_out
+        return bool(self.orders.count) or self._is_empty or self._is_worn_out
 
     def _has_nothing_left(self) -> bool:
         """Nothing is ready, nothing runs here, and nobody looks dead who may hold jobs."""
-        is_idle = self.member.claimer.found_nothing and not self.slots.runs
+        is_idle = self.member.claimer.found_nothing and not self.slots.known_runs
         return is_idle and not self.member.maintenance.suspects_anybody()
 
     @property
     def _is_worn_out(self) -> bool:
-        is_worn = self.slots.wear.room == 0 and not self.slots.runs
+        is_worn = self.slots.wear.room == 0 and not self.slots.known_runs
         return is_worn or self.slots.given_up >= self.slots.count
 
     # --- starting
 
     def _boot(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            if signal.getsignal(number) != signal.SIG_IGN or number != signal.SIGHUP:  # nohup
-                signal.signal(number, self.stop)
+        self.orders.listen_to_signals()
         mark_worker_process()
         sessions.switch_on_pools(self.options.slots)
         sessions.use_own_connection(self.alias)
@@ -132,11 +126,22 @@ class Worker:
         boot.check_migrations(self.alias)
         boot.check_tasks()
         self.writer = GroupWriter(lambda: sessions.connect(self.alias))
-        wear = Wear(max_jobs=self.options.max_jobs, max_memory=self.options.max_memory)
-        self.slots = Slots(self.options.slots, freed=self._wake, wear=wear)
+        self.finisher = Finisher(
+            self.writer,
+            is_busy=lambda: self.slots.waiting > 0,
+            written=lambda runs: self.slots.forget(runs),
+        )
+        self.slots = Slots(
+            self.options.slots,
+            freed=self._note_freed,
+            finish_later=self.finisher.take,
+            wear=Wear(max_jobs=self.options.max_jobs, max_memory=self.options.max_memory),
+        )
         self._join()
         self._is_pooled = self.writer.call(sessions.is_pooled)
         self.slots.start()
+        self.finisher.start()
+        gc.freeze()  # what is there by now stays; looking through it again and again is slow
         waits.wake_blocked(connections[self.alias], code_version=self.member.code_version)
         boot.announce(
             worker_id=self.member.worker_id,
@@ -176,8 +181,8 @@ class Worker:
         except BaseException:
             self._must_reconcile = True
             raise
-        for job in jobs:
-            self.slots.put(self._make_run(job, records.get(job.pk, [])))
+        runs = [self._make_run(job, records.get(job.pk, [])) for job in jobs]
+        self.slots.put_all(runs)
         if self.member.claimer.must_look_again:
             self.member.claimer.must_look_again = False
             self._wake()
@@ -215,14 +220,14 @@ class Worker:
         self._wait(OUTAGE_SECONDS)
 
     def _cancel(self, job_ids: list[UUID]) -> None:
-        for run in self.slots.runs:
+        for run in self.slots.known_runs:
             if run.job.id in job_ids:
                 run.cancel_requested = True
 
     def _note_lost(self) -> None:
         """Declared lost: what runs here is others' by now and must not begin anything more."""
         self.member.lease.good_until = 0.0
-        for run in self.slots.runs:
+        for run in self.slots.known_runs:
             run.ending = run.ending or Ending(stop=Stop.LEASE_LOST)
         self._is_lost = True
         self._wake()
@@ -232,10 +237,17 @@ class Worker:
     def _wake(self) -> None:
         self._wakeups.put(None)
 
+    def _note_freed(self) -> None:
+        """Wake the loop, once for each time it goes round."""
+        if not self._is_told:
+            self._is_told = True
+            self._wake()
+
     def _seconds_to_next(self) -> float:
-        timeout = self.slots.seconds_to_timeout()
-        chores = self.member.maintenance.seconds_to_next()
-        return chores if timeout is None else min(chores, timeout)
+        seconds = self.member.maintenance.seconds_to_next()
+        if (timeout := self.slots.seconds_to_timeout()) is not None:
+            seconds = min(seconds, timeout)
+        return min(seconds, LONGEST_WAIT) if self.slots.waiting else seconds
 
     def _wait(self, seconds: float) -> bool:
         """Until something happens or the time is over; whether the worker is told to stop.
@@ -250,7 +262,7 @@ class Worker:
             woken = [None]
         if None not in woken:
             self.member.claimer.woken_queues.update(name for name in woken if name is not None)
-        return bool(self._stop_signals)
+        return bool(self.orders.count)
 
     # --- stopping
 
@@ -260,10 +272,12 @@ class Worker:
         worker_id = self.member.worker_id
         try:
             liveness.mark_stopping(self.alias, worker_id)
-            while self._own_runs() and self._stop_signals < 2 and machine_seconds() < until:
+            self._hand_back(self.slots.take_back(machine_seconds()))
+            while self.slots.own_runs and self.orders.count < 2 and machine_seconds() < until:
+                self._is_told = False
                 self.slots.give_up_late()
                 self._wait(min(0.5, max(0.0, until - machine_seconds())))
-            self._hand_back()
+            self._hand_back(self.slots.own_runs)
             self.member.end()
             liveness.mark_stopped(self.alias, worker_id)
         except DATABASE_ERRORS as error:
@@ -272,16 +286,12 @@ class Worker:
         logger.info("Worker %s stopped.", worker_id, extra={"worker_id": worker_id})
         return EXIT_AGAIN if self._is_worn_out else 0
 
-    def _own_runs(self) -> list[Run]:
-        """The runs whose jobs are still this worker's, as far as it knows."""
-        stops = (Stop.LEASE_LOST, Stop.GIVEN_UP)
-        return [run for run in self.slots.runs if not (run.ending and run.ending.stop in stops)]
-
-    def _hand_back(self) -> None:
-        """Make the jobs that still run ready again, with their attempt."""
-        runs = self._own_runs()
+    def _hand_back(self, runs: list[Run]) -> None:
+        """Make jobs that wait for a slot, or still run, ready again, with their attempt."""
+        if not runs:
+            return
         for run in runs:
             run.ending = Ending(stop=Stop.LEASE_LOST)
-        if runs:
-            finish_jobs(connections[self.alias], [outcome_of(run, JobState.READY) for run in runs])
-            logger.warning("Handed %s running job(s) back.", len(runs))
+        finish_jobs(connections[self.alias], [outcome_of(run, JobState.READY) for run in runs])
+        self.slots.forget(runs)
+        logger.warning("Handed %s job(s) back.", len(runs))

@@ -17,26 +17,26 @@ class JobTests:
         worn = Wear(max_jobs=5)
         assert worn.room == 5
 
-        worn.begun = 3
+        worn.taken = 3
 
         assert worn.room == 2
 
     def test_it_says_once_why(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO, "django_durable")
-        worn = Wear(max_jobs=2, begun=2)
+        worn = Wear(max_jobs=2, taken=2)
 
-        worn.look(running=2)
-        worn.look(running=0)
+        worn.look(ended=0)
+        worn.look(ended=2)
 
         assert worn.room == 0
         assert [record.getMessage() for record in caplog.records] == [
-            "Claiming no more, to be started anew: 2 job(s) began here, --max-jobs is 2."
+            "Claiming no more, to be started anew: it took 2 job(s), --max-jobs is 2."
         ]
 
     def test_without_limits_there_is_always_room(self) -> None:
-        worn = Wear(begun=10**9)
+        worn = Wear(taken=10**9)
 
-        worn.look(running=0)
+        worn.look(ended=1)
 
         assert (worn.room, worn.reason) == (sys.maxsize, "")
 
@@ -47,25 +47,25 @@ class MemoryTests:
         monkeypatch.setattr(wear, "resident_bytes", lambda: 300_000_000)
 
     def test_it_counts_when_a_job_has_ended(self) -> None:
-        worn = Wear(max_memory=200_000_000, begun=2)
+        worn = Wear(max_memory=200_000_000, taken=2)
 
-        worn.look(running=2)
+        worn.look(ended=0)
         assert worn.room > 0
-        worn.look(running=1)
+        worn.look(ended=1)
 
         assert worn.room == 0
         assert worn.reason == "it takes 300 MB, --max-memory is 200."
 
     def test_it_is_looked_at_now_and_then(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(wear, "machine_seconds", lambda: 100.0)
-        worn = Wear(max_memory=300_000_000, begun=1)
-        worn.look(running=0)
+        worn = Wear(max_memory=300_000_000, taken=1)
+        worn.look(ended=1)
         worn.max_memory = 1
 
-        worn.look(running=0)
+        worn.look(ended=1)
         assert not worn.reason
         monkeypatch.setattr(wear, "machine_seconds", lambda: 100.2)
-        worn.look(running=0)
+        worn.look(ended=1)
 
         assert worn.reason
 

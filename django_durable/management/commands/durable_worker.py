@@ -69,10 +69,10 @@ def work(options: Mapping[str, Any], leash: Leash | None) -> int:
     configure_logging(int(options["verbosity"]), is_one_of_many=leash is not None)
     worker = Worker(worker_options(options))
     if leash:
-        leash.follow(worker.stop_as_if)
+        leash.follow(worker.orders.tell)
         worker.tell_ready = leash.say_ready
     if options["reload"]:
-        watch_code(lambda: worker.stop_as_if(1))
+        watch_code(lambda: worker.orders.tell(1))
     return worker.run()
 
 
