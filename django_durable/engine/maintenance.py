@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 from django_durable.conf import get_settings
-from django_durable.engine import approvals, families, liveness, outcomes, retention, waits
+from django_durable.engine import approvals, families, limits, liveness, outcomes, retention, waits
 from django_durable.engine.clock import machine_seconds
 from django_durable.engine.states import FINISHED, JobState
 
@@ -194,5 +194,6 @@ class Maintenance:
                 retention.prune_jobs(self.connection, state.value, kept, limit=CHUNK)
         if (kept := get_settings().retention("EVENT")) is not None:
             retention.prune_events(self.connection, kept, limit=CHUNK)
+        limits.prune_starts(self.connection, limit=CHUNK)
         retention.prune_keys(self.connection, limit=CHUNK)
         retention.prune_workers(self.connection, WORKER_RETENTION)

@@ -27,29 +27,22 @@ _STATM = Path("/proc/self/statm")
 class Wear:
     """What a worker process may do in its life, and has done. For its main thread only.
 
-    ``max_memory``: bytes. ``taken``: jobs that were claimed and not handed back before they began.
+    ``max_memory``: bytes. ``begun``: jobs claimed and not handed back unbegun.
     """
 
     max_jobs: int | None = None
     max_memory: int | None = None
-    taken: int = 0
+    begun: int = 0
     reason: str = field(default="")
     """Why it is worn out; empty as long as it is not."""
-    is_heavy: bool = False
-    """It is worn out since it takes too much memory: what has not begun should not."""
     _next_look: float = 0.0
 
     @property
     def room(self) -> int:
-        """How many more jobs it may take."""
+        """How many more jobs may begin."""
         if self.reason:
             return 0
-        return sys.maxsize if self.max_jobs is None else self.max_jobs - self.taken
-
-    def within(self, limit: int, ahead: int) -> tuple[int, int]:
-        """How many jobs to claim, and how many ahead, of so many wanted."""
-        limit = min(limit, self.room)
-        return limit, min(ahead, self.room - limit)
+        return sys.maxsize if self.max_jobs is None else self.max_jobs - self.begun
 
     def look(self, *, ended: int) -> None:
         """Find out, and say so once. ``ended``: jobs that have; memory counts after the first."""
@@ -58,14 +51,12 @@ class Wear:
             logger.info("Claiming no more, to be started anew: %s", reason)
 
     def _find_reason(self, ended: int) -> str:
-        if self.max_jobs is not None and self.taken >= self.max_jobs:
-            return f"it took {self.taken} job(s), --max-jobs is {self.max_jobs}."
+        if self.max_jobs is not None and self.begun >= self.max_jobs:
+            return f"{self.begun} job(s) began here, --max-jobs is {self.max_jobs}."
         if self.max_memory is None or not ended or machine_seconds() < self._next_look:
             return ""
         self._next_look = machine_seconds() + LOOK_SECONDS
-        reason = too_much_memory(self.max_memory)
-        self.is_heavy = bool(reason)
-        return reason
+        return too_much_memory(self.max_memory)
 
 
 def too_much_memory(most: int) -> str:

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import gc
 import logging
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.db import connections, transaction
 
 from django_durable.conf import get_settings
-from django_durable.engine import boot, claims, liveness, registry, sessions, waits
+from django_durable.engine import boot, claims, limits, liveness, registry, sessions, waits
 from django_durable.engine.backlog import LONGEST_WAIT
+from django_durable.engine.bell import Bell
 from django_durable.engine.checkpoints import load_checkpoints
 from django_durable.engine.clock import machine_seconds
 from django_durable.engine.executor import outcome_of
@@ -32,7 +33,6 @@ from django_durable.engine.replay import Recorded
 from django_durable.engine.run import Ending, Run, Stop, history_of, mark_worker_process
 from django_durable.engine.slots import Slots
 from django_durable.engine.states import JobState
-from django_durable.engine.stopping import StopOrders
 from django_durable.engine.wear import EXIT_AGAIN, Wear
 from django_durable.engine.writer import GroupWriter
 
@@ -53,21 +53,16 @@ class Worker:
     alias: str = field(default_factory=lambda: get_settings().DATABASE)
     tell_ready: Callable[[], None] = lambda: None
     """Called when it has registered."""
+    bell: Bell = field(default_factory=Bell)
     slots: Slots = field(init=False)
     writer: GroupWriter = field(init=False)
     finisher: Finisher = field(init=False)
     member: Membership = field(init=False)
-    orders: StopOrders = field(init=False)
-    _wakeups: SimpleQueue[str | None] = field(default_factory=SimpleQueue)
     _is_empty: bool = False
     _is_lost: bool = False
     _is_pooled: bool = False
-    _is_told: bool = False
     _must_reconcile: bool = False
     _next_reconcile: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.orders = StopOrders(self._wake)
 
     # --- the story
 
@@ -83,7 +78,8 @@ class Worker:
             except DATABASE_ERRORS as error:
                 self._survive(error)
             else:
-                self._wait(self._seconds_to_next())
+                woken = self.bell.wait(self._seconds_to_next())
+                self.member.claimer.woken_queues.update(woken)
         return self._end()
 
     def _tick(self) -> None:
@@ -91,19 +87,18 @@ class Worker:
             self._join()
         if self._must_reconcile or machine_seconds() >= self._next_reconcile:
             self._reconcile()
-        self._is_told = False
+        self.bell.listen()
         self.slots.give_up_late()
         self.slots.tell_progress(connections[self.alias])
         self.member.maintenance.run_due()
-        self.slots.wear.look(ended=self.slots.finished)
-        wait = 0.0 if self.slots.wear.is_heavy else LONGEST_WAIT
-        self._hand_back(self.slots.take_back(machine_seconds() - wait))
+        self._look_at_claimed_ahead(machine_seconds() - LONGEST_WAIT)
+        self.slots.wear.look(ended=self.slots.ended)
         self._claim()
         if self.options.burst:
             self._is_empty = self._has_nothing_left()
 
     def _is_over(self) -> bool:
-        return bool(self.orders.count) or self._is_empty or self._is_worn_out
+        return bool(self.bell.stop_signals) or self._is_empty or self._is_worn_out
 
     def _has_nothing_left(self) -> bool:
         """Nothing is ready, nothing runs here, and nobody looks dead who may hold jobs."""
@@ -117,14 +112,21 @@ class Worker:
 
     # --- starting
 
+    def _is_told_to_stop(self, after: float) -> bool:
+        self.bell.wait(after)
+        return bool(self.bell.stop_signals)
+
     def _boot(self) -> None:
-        self.orders.listen_to_signals()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN or number != signal.SIGHUP:  # nohup
+                signal.signal(number, self.bell.stop)
         mark_worker_process()
         sessions.switch_on_pools(self.options.slots)
         sessions.use_own_connection(self.alias)
-        boot.wait_for_database(self.alias, self._wait)
+        boot.wait_for_database(self.alias, self._is_told_to_stop)
         boot.check_migrations(self.alias)
         boot.check_tasks()
+        limits.declare_limits(connections[self.alias], registry.declared_limits().values())
         self.writer = GroupWriter(lambda: sessions.connect(self.alias))
         self.finisher = Finisher(
             self.writer,
@@ -133,7 +135,7 @@ class Worker:
         )
         self.slots = Slots(
             self.options.slots,
-            freed=self._note_freed,
+            freed=self.bell.ring_once,
             finish_later=self.finisher.take,
             wear=Wear(max_jobs=self.options.max_jobs, max_memory=self.options.max_memory),
         )
@@ -146,7 +148,7 @@ class Worker:
         boot.announce(
             worker_id=self.member.worker_id,
             alias=self.alias,
-            queues=self.options.queues,
+            queues=str(self.options.serving),
             slots=self.options.slots,
             code=self.member.code_version,
         )
@@ -162,8 +164,8 @@ class Worker:
             self.alias,
             slots=self.slots,
             writer=self.writer,
-            hooks=Hooks(woken=self._wakeups.put, cancelled=self._cancel, lost=self._note_lost),
-            wake=self._wake,
+            hooks=Hooks(woken=self.bell.ring_for, cancelled=self._cancel, lost=self._note_lost),
+            wake=self.bell.ring,
         )
         self._is_lost = False
         self._next_reconcile = machine_seconds() + RECONCILE_SECONDS
@@ -185,7 +187,7 @@ class Worker:
         self.slots.put_all(runs)
         if self.member.claimer.must_look_again:
             self.member.claimer.must_look_again = False
-            self._wake()
+            self.bell.ring()
 
     def _make_run(self, job: Job, records: list[Recorded]) -> Run:
         return Run(
@@ -199,6 +201,17 @@ class Worker:
             prepares=not self._is_pooled,
             parallel=True,
         )
+
+    def _look_at_claimed_ahead(self, claimed_before: float) -> None:
+        """Hand back what has not begun for a second, and note what has: if lost, that counts."""
+        self._hand_back(self.slots.take_back(claimed_before))
+        begun = [run for run in self.slots.runs if run.job.claimed_ahead]
+        if lasting := [run for run in begun if run.begun_at < claimed_before]:
+            liveness.note_begun(
+                connections[self.alias], [(run.job.id, run.job.lease_token) for run in lasting]
+            )
+            for run in lasting:
+                run.job.claimed_ahead = False
 
     def _reconcile(self) -> None:
         """Give back what runs under this worker's name without its knowing."""
@@ -217,7 +230,7 @@ class Worker:
         logger.warning("The worker's loop met a database error and goes on: %s", error)
         connections[self.alias].close()
         self.member.maintenance.distrust()
-        self._wait(OUTAGE_SECONDS)
+        self.bell.wait(OUTAGE_SECONDS)
 
     def _cancel(self, job_ids: list[UUID]) -> None:
         for run in self.slots.known_runs:
@@ -230,39 +243,16 @@ class Worker:
         for run in self.slots.known_runs:
             run.ending = run.ending or Ending(stop=Stop.LEASE_LOST)
         self._is_lost = True
-        self._wake()
+        self.bell.ring()
 
     # --- waiting
 
-    def _wake(self) -> None:
-        self._wakeups.put(None)
-
-    def _note_freed(self) -> None:
-        """Wake the loop, once for each time it goes round."""
-        if not self._is_told:
-            self._is_told = True
-            self._wake()
-
     def _seconds_to_next(self) -> float:
-        seconds = self.member.maintenance.seconds_to_next()
-        if (timeout := self.slots.seconds_to_timeout()) is not None:
-            seconds = min(seconds, timeout)
-        return min(seconds, LONGEST_WAIT) if self.slots.waiting else seconds
-
-    def _wait(self, seconds: float) -> bool:
-        """Until something happens or the time is over; whether the worker is told to stop.
-
-        A queue rather than an event: putting is safe in a signal handler.
-        """
-        try:
-            woken = [self._wakeups.get(timeout=seconds)]
-            while not self._wakeups.empty():
-                woken.append(self._wakeups.get_nowait())
-        except Empty:
-            woken = [None]
-        if None not in woken:
-            self.member.claimer.woken_queues.update(name for name in woken if name is not None)
-        return bool(self.orders.count)
+        others = [self.slots.seconds_to_timeout(), self.member.claimer.seconds_to_next()]
+        if self.slots.waiting:
+            others.append(LONGEST_WAIT)
+        known = [seconds for seconds in others if seconds is not None]
+        return min([self.member.maintenance.seconds_to_next(), *known])
 
     # --- stopping
 
@@ -273,11 +263,11 @@ class Worker:
         try:
             liveness.mark_stopping(self.alias, worker_id)
             self._hand_back(self.slots.take_back(machine_seconds()))
-            while self.slots.own_runs and self.orders.count < 2 and machine_seconds() < until:
-                self._is_told = False
+            while self._own_runs() and self.bell.stop_signals < 2 and machine_seconds() < until:
+                self.bell.listen()
                 self.slots.give_up_late()
-                self._wait(min(0.5, max(0.0, until - machine_seconds())))
-            self._hand_back(self.slots.own_runs)
+                self.bell.wait(min(0.5, max(0.0, until - machine_seconds())))
+            self._hand_back(self._own_runs())
             self.member.end()
             liveness.mark_stopped(self.alias, worker_id)
         except DATABASE_ERRORS as error:
@@ -285,6 +275,12 @@ class Worker:
             return 1
         logger.info("Worker %s stopped.", worker_id, extra={"worker_id": worker_id})
         return EXIT_AGAIN if self._is_worn_out else 0
+
+    def _own_runs(self) -> list[Run]:
+        """The runs whose jobs are still this worker's, as far as it knows."""
+        stops = (Stop.LEASE_LOST, Stop.GIVEN_UP)
+        runs = self.slots.known_runs
+        return [run for run in runs if not (run.ending and run.ending.stop in stops)]
 
     def _hand_back(self, runs: list[Run]) -> None:
         """Make jobs that wait for a slot, or still run, ready again, with their attempt."""

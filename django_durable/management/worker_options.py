@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
+
+from django.core.management.base import CommandError
 
 from django_durable.conf import SHORTEST_LEASE, get_settings
 from django_durable.engine.leash import Leash
 from django_durable.engine.membership import WorkerOptions
-from django_durable.engine.options import check_queue_name
+from django_durable.engine.serving import Serving, check_pattern
 from django_durable.engine.wear import MEGABYTE, too_much_memory
+from django_durable.exceptions import InvalidOptionError
 
 
-def queue_name(text: str) -> str:
-    if problem := check_queue_name(text):
+def queue_pattern(text: str) -> str:
+    if problem := check_pattern(text):
         raise ArgumentTypeError(f"{text!r}: {problem}")
-    known = get_settings().QUEUES
-    if known is not None and text not in known:
-        raise ArgumentTypeError(f"{text!r}: DURABLE['QUEUES'] names {', '.join(known)}.")
     return text
+
+
+def served(told: Sequence[str]) -> tuple[str, ...]:
+    """The names and patterns. Raises: CommandError if together they make no sense."""
+    try:
+        Serving.of(told, known=get_settings().QUEUES)
+    except InvalidOptionError as error:
+        raise CommandError(f"--{error}", returncode=2) from error
+    return tuple(told)
 
 
 def seconds(text: str) -> timedelta:
@@ -82,10 +91,11 @@ def _add_work(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--queue",
         action="append",
-        type=queue_name,
+        type=queue_pattern,
         metavar="NAME",
         dest="queues",
-        help="serve this queue; may be given several times (default: all)",
+        help="serve this queue, or those that a pattern with * fits; --queue=-NAME leaves out; "
+        "may be given several times (default: all)",
     )
     parser.add_argument(
         "--slots",
@@ -161,7 +171,7 @@ def _add_processes(parser: ArgumentParser) -> None:
 
 def worker_options(options: Mapping[str, Any]) -> WorkerOptions:
     return WorkerOptions(
-        queues=tuple(options["queues"] or get_settings().QUEUES or ()),
+        queues=served(options["queues"] or ()),
         slots=options["slots"],
         burst=options["burst"],
         grace=options["grace"],

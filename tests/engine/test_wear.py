@@ -17,24 +17,24 @@ class JobTests:
         worn = Wear(max_jobs=5)
         assert worn.room == 5
 
-        worn.taken = 3
+        worn.begun = 3
 
         assert worn.room == 2
 
     def test_it_says_once_why(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO, "django_durable")
-        worn = Wear(max_jobs=2, taken=2)
+        worn = Wear(max_jobs=2, begun=2)
 
         worn.look(ended=0)
         worn.look(ended=2)
 
         assert worn.room == 0
         assert [record.getMessage() for record in caplog.records] == [
-            "Claiming no more, to be started anew: it took 2 job(s), --max-jobs is 2."
+            "Claiming no more, to be started anew: 2 job(s) began here, --max-jobs is 2."
         ]
 
     def test_without_limits_there_is_always_room(self) -> None:
-        worn = Wear(taken=10**9)
+        worn = Wear(begun=10**9)
 
         worn.look(ended=1)
 
@@ -47,7 +47,7 @@ class MemoryTests:
         monkeypatch.setattr(wear, "resident_bytes", lambda: 300_000_000)
 
     def test_it_counts_when_a_job_has_ended(self) -> None:
-        worn = Wear(max_memory=200_000_000, taken=2)
+        worn = Wear(max_memory=200_000_000, begun=2)
 
         worn.look(ended=0)
         assert worn.room > 0
@@ -58,7 +58,7 @@ class MemoryTests:
 
     def test_it_is_looked_at_now_and_then(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(wear, "machine_seconds", lambda: 100.0)
-        worn = Wear(max_memory=300_000_000, taken=1)
+        worn = Wear(max_memory=300_000_000, begun=1)
         worn.look(ended=1)
         worn.max_memory = 1
 

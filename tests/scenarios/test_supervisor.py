@@ -233,7 +233,7 @@ class TestWear:
 
         assert supervisor.exit_code() == 0
         assert sorted(turns_by_process(gates, "quick-*").values()) == [2, 5, 5]
-        assert "it took 5 job(s), --max-jobs is 5." in supervisor.output
+        assert "5 job(s) began here, --max-jobs is 5." in supervisor.output
 
     def test_a_lone_worker_leaves_with_75(self, workers: Workers, gates: Gates) -> None:
         jobs = [enqueue(stories.quick, f"{number}") for number in range(5)]

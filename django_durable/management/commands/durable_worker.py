@@ -19,7 +19,7 @@ from django_durable.engine.leash import Leash
 from django_durable.engine.reloading import CodeFiles, watch_code
 from django_durable.engine.supervisor import Supervisor
 from django_durable.engine.worker import Worker
-from django_durable.management.worker_options import add_options, worker_options
+from django_durable.management.worker_options import add_options, served, worker_options
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 LOG_FORMAT_OF_MANY = "%(asctime)s %(levelname)s %(processName)s: %(message)s"
@@ -42,6 +42,7 @@ class Command(BaseCommand):
         leash: Leash | None = options["child"]
         if options["burst"] and options["reload"]:
             raise CommandError("--burst ends when nothing is ready; --reload would begin anew.")
+        served(options["queues"] or ())
         try:
             if leash or not (options["processes"] or options["reload"]):
                 code = work(options, leash)
@@ -69,10 +70,10 @@ def work(options: Mapping[str, Any], leash: Leash | None) -> int:
     configure_logging(int(options["verbosity"]), is_one_of_many=leash is not None)
     worker = Worker(worker_options(options))
     if leash:
-        leash.follow(worker.orders.tell)
+        leash.follow(worker.bell.stop_as_if)
         worker.tell_ready = leash.say_ready
     if options["reload"]:
-        watch_code(lambda: worker.orders.tell(1))
+        watch_code(lambda: worker.bell.stop_as_if(1))
     return worker.run()
 
 
