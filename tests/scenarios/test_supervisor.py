@@ -50,7 +50,7 @@ def ready_children(supervisor: Process, count: int) -> set[int]:
         ready = children_of(supervisor) & seen
         return ready if len(ready) == count else set()
 
-    return eventually(fact, f"{count} worker processes are ready")
+    return eventually(fact, f"{count} worker processes are ready", 20.0 + 5 * count)
 
 
 def runner_of(job: Job) -> int:
