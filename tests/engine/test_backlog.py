@@ -92,7 +92,7 @@ class PaceTests:
             pace.note("slow", 0.8)
 
         assert pace.jobs_ahead(16, ["quick"]) == MOST_AHEAD
-        assert pace.jobs_ahead(16, ["quick", "slow"]) == 1
+        assert pace.jobs_ahead(16, ["quick", "slow"]) == 2
 
     def test_the_latest_measurements_count_most(self) -> None:
         pace = Pace()
