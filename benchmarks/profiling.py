@@ -1,6 +1,6 @@
 """Where a worker's time goes: ``PROFILE=1 make bench ONLY=drain`` attaches py-spy to each worker.
 
-The samples of all threads are kept under ``.data/bench_profile``, one file for each worker, in the
+The samples of all threads are kept under ``.bench_cache/profiles``, one file for each worker, in the
 form that flame graph programs read; the busiest lines and functions are printed at the end.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.peers import HERE, VENVS, make_venv
 
-FOLDER = VENVS.parent / "bench_profile"
+FOLDER = VENVS.parent / "profiles"
 RATE = 200
 """Samples in a second."""
 TOP = 25
