@@ -101,6 +101,7 @@ def set_up(url: str, folder: Path) -> None:
         "BENCH_DIARY": str(folder / "diary"),
     }
     django.setup()
+    profiling.prepare()
     call_command("migrate", run_syncdb=True, verbosity=0)
 
 
