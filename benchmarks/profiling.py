@@ -28,7 +28,7 @@ def wanted() -> bool:
 
 
 def prepare() -> None:
-    """Install py-spy if profiles are wanted: before a worker starts, which would not wait for it."""
+    """Install py-spy if profiles are wanted: before a worker starts, which would not wait."""
     if wanted():
         make_venv(VENV, HERE / "py-spy" / "requirements.txt")
 
