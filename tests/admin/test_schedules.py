@@ -62,11 +62,11 @@ class ListTests:
 
         page = text_of(admin_client.get(URL))
 
-        assert "tea active 0 * * * * Europe/Berlin" in page
+        assert "tea stories.quick active 0 * * * * Europe/Berlin" in page
         assert "enqueued" in page
-        assert "milk paused" in page
-        assert "odd unknown task" in page
-        assert "bad problem" in page
+        assert "milk stories.quick paused" in page
+        assert "odd elsewhere.task unknown task" in page
+        assert "bad stories.quick problem" in page
 
     def test_is_narrowed_by_state(self, admin_client: Client) -> None:
         new_schedule("tea")
@@ -116,8 +116,8 @@ class PageTests:
         page = text_of(admin_client.get(url_of("tea")))
 
         assert page.count("06:30:00 CE") == 5
-        assert str(job.pk) in page
-        assert "made by" in page.lower()
+        assert f"ready …{str(job.pk)[-12:]}" in page
+        assert "Made by: an operator" in page
 
     def test_shows_at_most_twenty_ticks(self, admin_client: Client) -> None:
         new_schedule("tea", missed="none", cron="* * * * *")
