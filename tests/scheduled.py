@@ -59,6 +59,12 @@ def row_of(name: str = "tea") -> Schedule:
     return Schedule.objects.get(pk=name)
 
 
+def names() -> list[str]:
+    """The schedules there are, but for the example project's."""
+    rows = Schedule.objects.exclude(pk="nightly report").order_by("pk")
+    return list(rows.values_list("pk", flat=True))
+
+
 def worker_of(version: str) -> int:
     """A live worker that runs a version of the code."""
     lease = timedelta(minutes=5)

@@ -326,7 +326,7 @@ def _when(moment: datetime, now: datetime) -> SafeString:
     """How far a time lies from now; the time itself on hovering."""
     distance = display.distance(moment, now)
     title = display.clock_time(moment)
-    return format_html('<span class="durable-age" title="{}">{}</span>', title, distance)
+    return format_html('<span title="{}">{}</span>', title, distance)
 
 
 def _input(moment: datetime) -> str:
