@@ -17,7 +17,9 @@ if TYPE_CHECKING:
         Checkpoint,
         Job,
         JobQuerySet,
+        Limit,
         Message,
+        Queue,
         Schedule,
         Tick,
         Worker,
@@ -55,6 +57,18 @@ def ticks(alias: str) -> QuerySet[Tick]:
 
 def new_worker(**columns: Any) -> Worker:
     return apps.get_model("durable", "Worker")(**columns)
+
+
+def queues(alias: str) -> QuerySet[Queue]:
+    return apps.get_model("durable", "Queue")._base_manager.using(alias)
+
+
+def new_queue(**columns: Any) -> Queue:
+    return apps.get_model("durable", "Queue")(**columns)
+
+
+def limits(alias: str) -> QuerySet[Limit]:
+    return apps.get_model("durable", "Limit")._base_manager.using(alias)
 
 
 def stored_job(alias: str, **columns: Any) -> Job:

@@ -39,7 +39,7 @@ def claimant(**changes: Any) -> claims.Claimant:
 
 def claimed(*queues: str, limit: int = 100, by: claims.Claimant | None = None) -> list[int]:
     """The arguments of the jobs a claim gives, in their order."""
-    jobs = claims.claim_jobs(by or claimant(), queues or ["default"], limit=limit)
+    jobs = claims.claim_jobs(by or claimant(), queues or ["default"], limit=limit).jobs
     return [job.args[0] if job.args else 0 for job in jobs]
 
 
@@ -79,7 +79,7 @@ class ClaimTests:
         job = work.enqueue()
         by = claimant(code_version="v2")
 
-        (row,) = claims.claim_jobs(by, ["default"], limit=5)
+        (row,) = claims.claim_jobs(by, ["default"], limit=5).jobs
 
         job.refresh()
         assert (job.state, job.worker_id, job.lease_token) == ("RUNNING", by.worker_id, 1)
@@ -117,8 +117,8 @@ class ClaimTests:
 
         assert claims.has_suspect(by, ["default"])
         assert claimed(by=by) == [0, 3]
-        assert [job.args for job in claims.claim_suspect(by, ["default"])] == [[1]]
-        assert [job.args for job in claims.claim_suspect(by, ["default"])] == [[2]]
+        assert [job.args for job in claims.claim_suspect(by, ["default"]).jobs] == [[1]]
+        assert [job.args for job in claims.claim_suspect(by, ["default"]).jobs] == [[2]]
         assert not claims.has_suspect(by, ["default"])
 
     def test_a_claim_is_one_query_for_each_queue_and_one_update(self) -> None:

@@ -70,7 +70,7 @@ def claimed_run(job: Job) -> Run:
         code_version="c",
         max_lost=5,
     )
-    (claimed,) = claims.claim_jobs(claimant, [job.queue_name], limit=1)
+    (claimed,) = claims.claim_jobs(claimant, [job.queue_name], limit=1).jobs
     records = load_checkpoints("default", [claimed.pk]).get(claimed.pk, [])
     return Run(
         job=claimed,

@@ -78,7 +78,7 @@ def claimant(worker_id: int) -> claims.Claimant:
 
 
 def claim(worker_id: int, limit: int = 1) -> list[Job]:
-    return claims.claim_jobs(claimant(worker_id), [QUEUE], limit=limit)
+    return claims.claim_jobs(claimant(worker_id), [QUEUE], limit=limit).jobs
 
 
 def claimed_job(worker_id: int, path: str = PATH) -> Job:
