@@ -24,7 +24,7 @@ from django_durable.engine.instances import decode_arguments, storable
 from django_durable.engine.schedules import Decision, LockedSchedule
 from django_durable.engine.states import TickOutcome
 from django_durable.engine.ticks import Rule, parse_rule, read_rule
-from django_durable.exceptions import InvalidOptionError
+from django_durable.exceptions import InvalidOptionError, NotUniqueError
 
 logger = logging.getLogger("django_durable")
 
@@ -183,9 +183,12 @@ def enqueue_tick(
     call = decode_arguments(row.arguments, row.task_path, f"of schedule {row.name}")
     if jitter and task.run_after is None:
         task = task.using(delay=(task.delay or timedelta(0)) + jitter * random.random())
-    job: Any = intake.submit_apart(intake.Request(task, tuple(call.args), call.kwargs))
-    if getattr(job, "is_duplicate", False):
-        reason = f"it is the same as job {job.pk}"
+    try:
+        job = intake.submit_apart(intake.Request(task, tuple(call.args), call.kwargs))
+    except NotUniqueError as error:
+        return Decision(tick_at=tick, outcome=TickOutcome.SKIPPED, reason=str(error))
+    if job.is_duplicate:
+        reason = f"job {job.pk} is the same call"
         return Decision(tick_at=tick, outcome=TickOutcome.SKIPPED, reason=reason)
     schedules.name_schedule(connections[alias], job.pk, row.name, tick)
     job.schedule_name, job.tick_at = row.name, tick

@@ -9,6 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from django_durable import (
     Cron,
+    Unique,
     add_schedule,
     backfill_schedule,
     cancel_job,
@@ -23,6 +24,7 @@ from django_durable import (
 )
 from django_durable.engine import schedules
 from django_durable.engine.firing import MOST_MADE_UP, Firing
+from django_durable.engine.pruning import Pruner
 from django_durable.exceptions import InvalidOptionError, TaskDefinitionError, UnknownTaskError
 from django_durable.models import Job, Schedule, Tick
 from django_durable.testing import run_jobs
@@ -272,6 +274,25 @@ class OverlapTests:
         assert fire() == 2
 
 
+class SameCallTests:
+    @pytest.mark.parametrize("on_conflict", ["return", "reject"])
+    def test_a_unique_call_that_exists_is_a_skipped_tick(self, on_conflict: str) -> None:
+        @task(path="scheduled.unique", unique=Unique("unfinished", on_conflict=on_conflict))
+        def unique() -> None: ...
+
+        other = unique.enqueue()
+        new_schedule("tea", task=unique, args=(), overlap="queue")
+        due_since("tea", NOW)
+
+        assert fire() == 0
+
+        assert ticks_of() == ["SKIPPED"]
+        assert str(other.pk) in Tick.objects.get().reason
+        assert row_of().problem == ""
+        other.refresh()
+        assert other.schedule_name is None
+
+
 class BadRowTests:
     @pytest.mark.parametrize(
         ("columns", "said"),
@@ -507,6 +528,6 @@ def test_old_ticks_are_pruned() -> None:
         Tick.objects.filter(pk=tick.pk).update(tick_at=tick.tick_at - timedelta(days=91))
 
     assert schedules.prune_ticks(connection, timedelta(days=90), limit=1) == 1
-    new_maintenance().prune()
+    Pruner(connection).look()
 
     assert list(Tick.objects.all()) == [third]
