@@ -34,6 +34,7 @@ from tests.scheduled import (
     database_now,
     due_since,
     fire,
+    hourly_but_now,
     jobs_of,
     names,
     new_schedule,
@@ -156,6 +157,19 @@ class DueTests:
         maintenance.run_due()
 
         assert ticks_of() == ["ENQUEUED"]
+        assert maintenance.fire_schedules() is None  # not at once again
+
+    def test_a_worker_claims_between_many_that_are_due(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("django_durable.engine.firing.MOST_AT_ONCE", 2)
+        for name in ("a", "b", "c"):
+            new_schedule(name)
+            due_since(name, NOW)
+        firing = Firing("default")
+
+        assert (firing.fire_due(), firing.has_more) == (2, True)
+        assert (firing.fire_due(), firing.has_more) == (1, False)
 
     def test_to_find_nothing_due_is_one_statement(self) -> None:
         new_schedule()
@@ -170,8 +184,8 @@ class DueTests:
 class MissedTests:
     def missed(self, policy: str, *, fresh: bool = False) -> list[str]:
         """The outcomes after three hourly ticks that nobody was there for, and perhaps one now."""
-        new_schedule(missed=policy, cron="* * * * *" if fresh else HOURLY)
-        due_since("tea", timedelta(minutes=3 if fresh else 150, seconds=30))
+        new_schedule(missed=policy, cron="* * * * *" if fresh else hourly_but_now())
+        due_since("tea", timedelta(minutes=3 if fresh else 200, seconds=30))
         fire()
         return ticks_of()
 

@@ -11,6 +11,7 @@ from tests.scenarios.harness import Gates, Workers, eventually
 from tests.scheduled import (
     HOURLY,
     due_since,
+    hourly_but_now,
     jobs_of,
     names,
     new_schedule,
@@ -63,7 +64,7 @@ def test_what_passed_while_no_worker_was_there_follows_the_schedule(
     workers: Workers, gates: Gates
 ) -> None:
     for policy in ("none", "one", "all"):
-        new_schedule(policy, missed=policy, args=(policy,))
+        new_schedule(policy, cron=hourly_but_now(), missed=policy, args=(policy,))
         due_since(policy, timedelta(hours=3, minutes=30))
 
     for _ in range(2):
