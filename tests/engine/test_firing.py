@@ -23,10 +23,11 @@ from django_durable import (
     task,
 )
 from django_durable.engine import schedules
+from django_durable.engine.enqueueing import uuid7
 from django_durable.engine.firing import MOST_MADE_UP, Firing
 from django_durable.engine.pruning import Pruner
 from django_durable.exceptions import InvalidOptionError, TaskDefinitionError, UnknownTaskError
-from django_durable.models import Job, Schedule, Tick
+from django_durable.models import Job, Schedule, Tick, TickOutcome
 from django_durable.testing import run_jobs
 from tests.protocol.stories_losses import new_maintenance
 from tests.scheduled import (
@@ -114,7 +115,7 @@ class DueTests:
         assert timedelta(0) < job.due_at - job.enqueued_at <= timedelta(hours=12)
 
     def test_a_tick_decided_before_is_not_decided_again(self) -> None:
-        new_schedule()
+        new_schedule(overlap="queue")
         tick = due_since("tea", NOW)
         fire()
 
@@ -122,6 +123,22 @@ class DueTests:
 
         assert fire() == 0
         assert ticks_of() == ["ENQUEUED"]
+        assert len(jobs_of()) == 1
+        assert row_of().problem == ""
+
+    def test_a_second_job_of_a_tick_cannot_be_noted(self) -> None:
+        new_schedule()
+        tick = due_since("tea", NOW)
+        fire()
+        (job,) = jobs_of()
+        decision = schedules.Decision(
+            tick_at=tick, outcome=TickOutcome.ENQUEUED, job_id=uuid7(after=job.pk)
+        )
+
+        with pytest.raises(RuntimeError, match="was decided on before"):
+            schedules.save_ticks(connection, "tea", [decision])
+
+        assert Tick.objects.get().job_id == job.pk
 
     def test_the_task_is_told_its_tick(self) -> None:
         seen: list[datetime | None] = []
@@ -411,7 +428,7 @@ class ByHandTests:
         assert ticks_of()[0] == "ENQUEUED"
 
     def test_a_tick_that_is_due_and_was_made_up_is_not_fired_again(self) -> None:
-        new_schedule(cron="* * * * *")
+        new_schedule(cron="* * * * *", overlap="queue")
         until = database_now()
         done = backfill_schedule("tea", until - timedelta(minutes=1), until)
         rewrite("tea", next_tick_at=done[0].tick_at)
