@@ -108,8 +108,8 @@ class Claimer:
             return slots.free, 0
         if slots.waiting > slots.low_water:
             return 0, 0
-        limit = max(slots.free, 1)
-        return limit, wanted - slots.waiting
+        limit = min(max(slots.free, 1), slots.wear.room)
+        return limit, min(wanted - slots.waiting, slots.wear.room - limit)
 
     def _share(self, limit: int, ahead: int, *, queues: int) -> tuple[int, int]:
         """A queue's part of what is to be claimed, where several queues have ready jobs.

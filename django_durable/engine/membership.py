@@ -35,6 +35,9 @@ class WorkerOptions:
     lease: timedelta = timedelta(seconds=15)
     poll_interval: timedelta = timedelta(seconds=1)
     listens: bool = True
+    max_jobs: int | None = None
+    max_memory: int | None = None
+    """In bytes."""
 
     @property
     def serving(self) -> Serving:
@@ -79,7 +82,7 @@ def join(
     listener = Listener(
         worker_id=worker_id,
         lease=lease,
-        alias=get_settings().DIRECT_DATABASE or alias,
+        alias=get_settings().DIRECT_DATABASE or sessions.engine_alias(alias),
         writer=writer,
         listens=options.listens,
         hooks=hooks,

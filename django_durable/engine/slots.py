@@ -31,6 +31,7 @@ from django_durable.engine.sql import Connection
 from django_durable.engine.states import JobState
 from django_durable.engine.threads import has_connections, mark_pristine
 from django_durable.engine.waits import Wait, suspend_job
+from django_durable.engine.wear import Wear
 
 logger = logging.getLogger("django_durable")
 AT_ONCE = timedelta(0)
@@ -45,9 +46,8 @@ class Slots:
     """Called in a slot's thread when the backlog runs low, and when a timed step begins."""
     finish_later: Callable[[Run, Outcome], bool] = lambda run, outcome: False
     """Takes the outcome of a plain success; then ``forget`` is called when it is written."""
+    wear: Wear = field(default_factory=Wear)
     given_up: int = 0
-    finished: int = 0
-    """How many runs have ended here."""
     low_water: int = 0
     """The length of the backlog from which on ``freed`` is called."""
     pace: Pace = field(default_factory=Pace)
@@ -68,7 +68,7 @@ class Slots:
     @property
     def free(self) -> int:
         """Slots for which no run is there yet."""
-        return max(0, self.count - len(self._runs) - len(self._backlog))
+        return min(max(0, self.count - len(self._runs) - len(self._backlog)), self.wear.room)
 
     @property
     def waiting(self) -> int:
@@ -91,6 +91,7 @@ class Slots:
 
     def put_all(self, runs: Sequence[Run]) -> None:
         """Take claimed runs; those that were claimed ahead wait behind all others."""
+        self.wear.begun += len(runs)
         for run in runs:
             run.begin_timed = self._begin_timed
             self._known[run] = None
@@ -101,7 +102,9 @@ class Slots:
 
     def take_back(self, waiting_since: float) -> list[Run]:
         """Take out what has waited for a slot since then; it stays known until it is forgotten."""
-        return self._backlog.take_back(waiting_since)
+        taken = self._backlog.take_back(waiting_since)
+        self.wear.begun -= len(taken)
+        return taken
 
     def _work(self) -> None:
         mark_pristine()
@@ -120,7 +123,6 @@ class Slots:
             self.pace.note(run.job.task_path, machine_seconds() - begun)
             self._runs.pop(run, None)
             self._wrappers.pop(run, None)
-            self.finished += 1
             if is_written:
                 self._known.pop(run, None)
             if len(self._backlog) <= self.low_water:
