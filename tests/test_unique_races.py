@@ -28,6 +28,10 @@ def replacing(**options: Any) -> Any:
     return rebuild.using(unique=rule, **options)
 
 
+def take(limit: int) -> list[Job]:
+    return claims.claim_jobs(claimant(), ["default"], limit=limit).jobs
+
+
 def succeed(job: Job) -> None:
     outcome = outcomes.Outcome(
         job_id=job.pk,
@@ -108,17 +112,17 @@ class ClaimTests:
         with threads(1) as start:
             with transaction.atomic():
                 assert enqueue(rebuild, 1) == first
-                early = start(lambda: claims.claim_jobs(claimant(), ["default"], limit=9))
-                assert list(early.result(20)) == []
+                early = start(lambda: take(9))
+                assert early.result(20) == []
 
-            late = start(lambda: claims.claim_jobs(claimant(), ["default"], limit=9))
+            late = start(lambda: take(9))
             assert [job.pk for job in late.result(20)] == [first.pk]
 
     def test_the_same_of_many(self) -> None:
         enqueue_many(rebuild.bind(n) for n in range(3))
         with threads(1) as start, transaction.atomic():
             enqueue_many(rebuild.bind(n) for n in (1, 2))
-            early = start(lambda: claims.claim_jobs(claimant(), ["default"], limit=9))
+            early = start(lambda: take(9))
 
             assert [job.args for job in early.result(20)] == [[0]]
 
@@ -127,8 +131,8 @@ class ClaimTests:
         with threads(1) as start:
             with transaction.atomic():
                 enqueue(replacing(), 1, "new")
-                early = start(lambda: claims.claim_jobs(claimant(), ["default"], limit=9))
-                assert list(early.result(20)) == []
+                early = start(lambda: take(9))
+                assert early.result(20) == []
 
             assert run_jobs()[0].return_value == "1 new"
 
@@ -163,7 +167,7 @@ class ClaimTests:
 
         def work() -> None:
             while not done.is_set() or Job.objects.ready().exists():
-                for job in claims.claim_jobs(claimant(), ["default"], limit=1):
+                for job in take(1):
                     seen.append(written[0])
                     succeed(job)
 
