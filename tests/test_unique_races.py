@@ -13,6 +13,7 @@ from django_durable.models import Job
 from django_durable.testing import run_jobs
 from tests.builders import HOUR
 from tests.engine.test_claims import claimant
+from tests.engine.test_retention import pruned
 from tests.sessions import race, threads, wait_until_blocked
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -229,8 +230,8 @@ def test_pruning_spares_a_job_whose_period_lives() -> None:
     run_jobs()
     Job.objects.update(finished_at="2026-01-01T00:00Z")
 
-    assert retention.prune_jobs(connection, "SUCCESSFUL", HOUR, limit=9) == 1
+    assert pruned(rule=retention.Rule("SUCCESSFUL", HOUR)) == 1
     assert Job.objects.get() == job
 
     Job.objects.update(unique_until="2026-01-01T00:00Z")
-    assert retention.prune_jobs(connection, "SUCCESSFUL", HOUR, limit=9) == 1
+    assert pruned(rule=retention.Rule("SUCCESSFUL", HOUR)) == 1
