@@ -41,6 +41,7 @@ class Claimer:
     found_nothing: bool = False
     must_look_again: bool = False
     woken_queues: set[str] = field(default_factory=set)
+    _latest_tasks: set[str] = field(default_factory=set)
     _turn: int = 0
     _full_batches: int = 0
     _runs_suspect: bool = False
@@ -55,15 +56,17 @@ class Claimer:
         """
         if self.seconds_to_next() == 0.0:
             self._look_again_at = None
-        limit = self._limit()
-        if limit == 0:
+        limit, ahead = self._limits()
+        if limit + ahead == 0:
             return []
         queues = self._queues_to_ask()
         self._consider_suspects(queues)
-        claimed = self._claim_from(queues, limit)
-        self._note_when_to_look(claimed)
+        settled = self.slots.settled
+        claimed = self._claim_from(queues, limit, ahead)
         jobs = claimed.jobs
-        self._note_batch(is_full=len(jobs) == limit)
+        self._note_when_to_look(claimed, settled)
+        self._note_batch(is_full=len(jobs) >= limit + ahead)
+        self._latest_tasks = {job.task_path for job in jobs} or self._latest_tasks
         return jobs
 
     def seconds_to_next(self) -> float | None:
@@ -71,49 +74,65 @@ class Claimer:
         at = self._look_again_at
         return None if at is None else max(0.0, at - machine_seconds())
 
-    def _note_when_to_look(self, claimed: claims.Claimed) -> None:
-        """Keep the next time there may be more. A burst does not wait for what is far off."""
+    def _note_when_to_look(self, claimed: claims.Claimed, settled: int) -> None:
+        """Keep the next time there may be more. A burst does not wait for what is far off.
+
+        ``settled``: the slots' count before the claim. A job that left since may have made room.
+        """
         again = claimed.look_again_in
+        self.slots.tells_all = claimed.is_held_back
+        if claimed.is_held_back and self.slots.settled != settled:
+            again = 0.0
         self.found_nothing = not claimed.jobs and (again is None or again > SOON_SECONDS)
         if again is not None:
             at = machine_seconds() + again
             self._look_again_at = min(at, self._look_again_at or at)
 
-    def _limit(self) -> int:
-        """How many jobs to claim: none while a suspect runs, or is to come, alone."""
-        is_busy = bool(self.slots.runs)
+    def _limits(self) -> tuple[int, int]:
+        """How many jobs to claim, and how many ahead: none while a suspect is, or is to be, alone.
+
+        With jobs ahead a slot is free in no time, so that there always is a place for those that
+        must not be claimed ahead.
+        """
+        slots = self.slots
+        is_busy = bool(slots.known_runs)
         self._runs_suspect = self._runs_suspect and is_busy
         if self._runs_suspect or (self._is_emptying and is_busy):
-            return 0
-        return self.slots.free
+            return 0, 0
+        wanted = slots.pace.jobs_ahead(slots.count, self._latest_tasks)
+        slots.low_water = wanted // 2
+        if not wanted:
+            return slots.free, 0
+        if slots.waiting > slots.low_water:
+            return 0, 0
+        limit = max(slots.free, 1)
+        return limit, wanted - slots.waiting
 
     @property
     def _is_emptying(self) -> bool:
         return machine_seconds() < self._emptying_until
 
-    def _claim_from(self, queues: Sequence[str], limit: int) -> claims.Claimed:
+    def _claim_from(self, queues: Sequence[str], limit: int, ahead: int) -> claims.Claimed:
         if not queues:
             return claims.Claimed([])
-        if self._is_emptying and not self.slots.runs:
+        if self._is_emptying and not self.slots.known_runs:
             self._emptying_until = 0.0
             return self._claim_suspect(queues)
         if self._is_emptying:
             return claims.Claimed([])
-        claimed = claims.claim_jobs(self.claimant, queues, limit=limit)
-        if not claimed.jobs and not self.slots.runs:
-            return self._claim_suspect(queues, claimed.look_again_in)
+        claimed = claims.claim_jobs(self.claimant, queues, limit=limit, ahead=ahead)
+        if not claimed.jobs and not self.slots.known_runs:
+            return replace(claimed, jobs=self._claim_suspect(queues).jobs)
         return claimed
 
-    def _claim_suspect(
-        self, queues: Sequence[str], look_again_in: float | None = None
-    ) -> claims.Claimed:
+    def _claim_suspect(self, queues: Sequence[str]) -> claims.Claimed:
         claimed = claims.claim_suspect(self.claimant, queues)
         self._runs_suspect = bool(claimed.jobs)
-        return claimed if look_again_in is None else replace(claimed, look_again_in=look_again_in)
+        return claimed
 
     def _consider_suspects(self, queues: Sequence[str]) -> None:
         now = machine_seconds()
-        if not self.slots.runs or now < self._next_suspect:
+        if not self.slots.known_runs or now < self._next_suspect:
             return
         self._next_suspect = now + SUSPECT_SECONDS
         if claims.has_suspect(self.claimant, queues):

@@ -24,7 +24,8 @@ from django_durable.engine.choosing import Choice, in_turn, offer
 from django_durable.engine.limits import Fit, Key, Places, QueueLimit, Turn
 from django_durable.engine.preparing import prepared
 from django_durable.engine.rows import jobs as job_rows
-from django_durable.engine.sql import Connection, fetch_all, fetch_one, load
+from django_durable.engine.rows import load_jobs
+from django_durable.engine.sql import Connection, fetch_all, fetch_one, id_array, load
 from django_durable.engine.states import JobState
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ class Claimed:
     jobs: list[Job]
     look_again_in: float | None = None
     """Seconds; None: when a job comes, or a place under a limit is given back."""
+    is_held_back: bool = False
+    """Whether there may be ready jobs that wait for such a place."""
 
 
 class WorkerLost(Exception):  # noqa: N818 (an answer: this worker was declared lost)
@@ -168,12 +171,13 @@ def _claim(claimant: Claimant, queues: Iterable[str], choice: Choice, *, suspect
             chooser.take_from(queue_name)
         chooser.serve_next_keys()
         if choice.jobs:
-            _mark_running(claimant, choice.jobs, [job.pk for job in choice.aheads])
+            _mark_running(claimant, choice.jobs)
         if choice.starts and choice.jobs[0].claimed_at is not None:
             limits.note_starts(connection, choice.starts, choice.jobs[0].claimed_at)
     if _make_limits(connection, missing):
         choice.look_again(0.0)
-    return Claimed(choice.jobs, choice.look_again_in)
+    is_held_back = bool(gates.limited or gates.pairs)
+    return Claimed(choice.jobs, choice.look_again_in, is_held_back)
 
 
 def _read_gates(connection: Connection, claimant: Claimant, queues: list[str]) -> Gates:
@@ -269,9 +273,7 @@ class _Chooser:
             if queue_name not in self._gates.limited or self._room_of(queue_name) > 0
             for found, _ in in_turn(keys, self._most)
         ]
-        rows = job_rows(self._claimant.alias).filter(pk__in=ids, state=JobState.READY)
-        held = rows.order_by("pk").select_for_update(skip_locked=True, no_key=True) if ids else ()
-        self._rows = {row.pk: row for row in held}
+        self._rows = {row.pk: row for row in _lock_ids(self._claimant.alias, ids)}
 
     def _room_of(self, queue_name: str) -> int:
         places = self._places.get(queue_name)
@@ -307,7 +309,15 @@ def _lock_ready(claimant: Claimant, queue_name: str, *, suspects: bool, limit: i
     statement, params = _compile_claim(
         claimant.alias, tuple(claimant.task_paths), queue_name, fit, limit
     )
-    return list(job_rows(claimant.alias).raw(statement, params))
+    return load_jobs(claimant.alias, statement, params)
+
+
+def _lock_ids(alias: str, ids: Sequence[UUID]) -> list[Job]:
+    if not ids:
+        return []
+    ready = job_rows(alias).filter(pk__in=ids, state=JobState.READY).order_by("pk")
+    locking = ready.select_for_update(skip_locked=True, no_key=True)
+    return load_jobs(alias, *locking.query.get_compiler(alias).as_sql())
 
 
 @lru_cache(maxsize=256)
@@ -326,19 +336,18 @@ def _compile_claim(
     return statement, tuple(params)
 
 
-def _mark_running(claimant: Claimant, jobs: list[Job], aheads: Sequence[UUID] = ()) -> None:
+def _mark_running(claimant: Claimant, jobs: list[Job]) -> None:
     params = {
-        "ids": [job.pk for job in jobs],
-        "aheads": list(aheads),
+        "ids": id_array(job.pk for job in jobs),
+        "ahead_ids": id_array(job.pk for job in jobs if job.claimed_ahead),
         "worker_id": claimant.worker_id,
         "code_version": claimant.code_version,
     }
-    rows = fetch_all(connections[claimant.alias], MARK_RUNNING, params)
-    marked = {job_id: columns for job_id, *columns in rows}
+    ((claimed_at,),) = fetch_all(connections[claimant.alias], MARK_RUNNING, params)
     for job in jobs:
-        token, claimed_at, started_at, claimed_ahead, unique_key = marked[job.pk]
-        job.lease_token, job.claimed_at, job.started_at = token, claimed_at, started_at
-        job.claimed_ahead, job.unique_key = claimed_ahead, unique_key
+        job.lease_token += 1  # its row is locked
+        job.claimed_at = claimed_at
+        job.started_at = job.started_at or claimed_at
         job.state = JobState.RUNNING
         job.worker_id = claimant.worker_id
         job.code_version = claimant.code_version

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import timedelta
 from datetime import timezone as offset
@@ -112,13 +112,24 @@ def _provided_in_force() -> dict[str, Any]:
 # --- restoring
 
 
-@contextmanager
-def restored(job: Job) -> Iterator[None]:
+def restored(job: Job) -> AbstractContextManager[None]:
     """Run with what was in force where a job was enqueued; its providers see how the body ends.
 
     What was in force here before is not put back: to be called in a context of the job's own.
     Raises: JobRowError for what no enqueueing wrote, MissingInstanceError; what providers raise.
     """
+    if job.context is None:
+        _restore_builtins(_NOTHING)
+        return _UNCHANGED
+    return _restored(job)
+
+
+_NOTHING: Mapping[str, Any] = {}
+_UNCHANGED = nullcontext()
+
+
+@contextmanager
+def _restored(job: Job) -> Iterator[None]:
     stored = read(job)
     _restore_builtins(stored)
     with ExitStack() as stack:

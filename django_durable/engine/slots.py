@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from queue import SimpleQueue
 from typing import Any
 from uuid import UUID
 
-from django.db import connections, reset_queries
+from django.db import connections
 
 from django_durable.engine import stepping
+from django_durable.engine.backlog import Backlog, Pace
 from django_durable.engine.clock import machine_seconds
 from django_durable.engine.executor import execute, outcome_of
 from django_durable.engine.faults import DATABASE_ERRORS
+from django_durable.engine.outcomes import Outcome
 from django_durable.engine.rebuilding import storable_error
 from django_durable.engine.replay import FAILED
 from django_durable.engine.reporting import tell_late
@@ -31,20 +32,35 @@ from django_durable.engine.states import JobState
 from django_durable.engine.waits import Wait, suspend_job
 
 logger = logging.getLogger("django_durable")
+Claim = tuple[UUID, int]
+"""A job and the lease token it was claimed under."""
 AT_ONCE = timedelta(0)
 
 
 @dataclass(slots=True, eq=False)
 class Slots:
-    """The slots of a worker and the runs in them."""
+    """The slots of a worker, the runs in them, and those before and behind them."""
 
     count: int
     freed: Callable[[], None]
-    """Called in a slot's thread when a run has ended, and when a timed step begins."""
+    """Called in a slot's thread when the backlog runs low, and when a timed step begins."""
+    finish_later: Callable[[Run, Outcome], bool] = lambda run, outcome: False
+    """Takes the outcome of a plain success; then ``forget`` is called when it is written."""
     given_up: int = 0
-    _todo: SimpleQueue[Run | None] = field(default_factory=SimpleQueue)
-    _runs: dict[tuple[UUID, int], Run] = field(default_factory=dict)
-    _wrappers: dict[tuple[UUID, int], dict[Any, list[Any]]] = field(default_factory=dict)
+    finished: int = 0
+    """How many runs have ended here."""
+    tells_all: bool = False
+    """Whether ``freed`` is called for every end, since ready jobs wait for places under limits."""
+    settled: int = 0
+    """Changes whenever a run's end is written."""
+    low_water: int = 0
+    """The length of the backlog from which on ``freed`` is called."""
+    pace: Pace = field(default_factory=Pace)
+    _backlog: Backlog = field(default_factory=Backlog)
+    _runs: dict[Claim, Run] = field(default_factory=dict)
+    _known: dict[Claim, Run] = field(default_factory=dict)
+    """All that was claimed and is not written yet: waiting, running, or ended."""
+    _wrappers: dict[Claim, dict[Any, list[Any]]] = field(default_factory=dict)
     """The connections of the threads that run timed steps, by run and call."""
 
     def start(self) -> None:
@@ -56,37 +72,73 @@ class Slots:
 
     @property
     def free(self) -> int:
-        return self.count - len(self._runs)
+        """Slots for which no run is there yet."""
+        return max(0, self.count - len(self._runs) - len(self._backlog))
+
+    @property
+    def waiting(self) -> int:
+        """Runs that no slot has taken yet."""
+        return len(self._backlog)
 
     @property
     def runs(self) -> list[Run]:
+        """The runs in the slots."""
         return list(self._runs.values())
 
-    def known_claims(self) -> list[tuple[UUID, int]]:
-        """The (job, token) pairs that run here."""
-        return list(self._runs)
+    @property
+    def known_runs(self) -> list[Run]:
+        """Those, the ones that wait for a slot, and the ones whose outcome is being written."""
+        return list(self._known.values())
 
-    def put(self, run: Run) -> None:
-        run.begin_timed = self._begin_timed
-        self._runs[_key(run)] = run
-        self._todo.put(run)
+    def known_claims(self) -> list[Claim]:
+        """The (job, token) pairs of all known runs."""
+        return list(self._known)
+
+    def put_all(self, runs: Sequence[Run]) -> None:
+        """Take claimed runs; those that were claimed ahead wait behind all others."""
+        for run in runs:
+            run.begin_timed = self._begin_timed
+            self._known[_key(run)] = run
+        for run in [run for run in reversed(runs) if not run.job.claimed_ahead]:
+            self._backlog.put(run, first=True)
+        for run in [run for run in runs if run.job.claimed_ahead]:
+            self._backlog.put(run, first=False)
+
+    def take_back(self, waiting_since: float) -> list[Run]:
+        """Take out what has waited for a slot since then; it stays known until it is forgotten."""
+        return self._backlog.take_back(waiting_since)
 
     def _work(self) -> None:
-        while (run := self._todo.get()) is not None:
-            reset_queries()
+        while True:
+            run = self._backlog.get()
+            key = _key(run)
+            self._runs[key] = run
+            begun = machine_seconds()
+            is_written = True
             try:
-                execute(run)
+                is_written = execute(run, self.finish_later)
             except BaseException:  # a fault of the engine: the job is handed back by reconciling
                 logger.exception("Job %s: its run broke down.", run.job.id)
             if run.ending is not None and run.ending.stop is Stop.GIVEN_UP:
                 return
-            drop_open_transactions()
-            self._forget(run)
+            leave_nothing_behind()
+            self.pace.note(run.job.task_path, machine_seconds() - begun)
+            self._runs.pop(key, None)
+            self._wrappers.pop(key, None)
+            self.finished += 1
+            if is_written:
+                self._known.pop(key, None)
+                self.settled += 1
+            if len(self._backlog) <= self.low_water or self.tells_all:
+                self.freed()
 
-    def _forget(self, run: Run) -> None:
-        self._runs.pop(_key(run), None)
-        self._wrappers.pop(_key(run), None)
-        self.freed()
+    def forget(self, runs: list[Run]) -> None:
+        """The outcomes of these are written, or they were handed back."""
+        for run in runs:
+            self._known.pop(_key(run), None)
+        self.settled += 1
+        if not self._known or self.tells_all:
+            self.freed()
 
     def _begin_timed(self, run: Run, call: stepping.Call) -> None:
         """In the body's thread: note its connections, and have the worker watch the clock."""
@@ -125,23 +177,27 @@ class Slots:
             run.ending = Ending(stop=Stop.GIVEN_UP)
             record_timeout(run, call)
             self._start_thread()
-            self._forget(run)
+            self._runs.pop(_key(run), None)
+            self._wrappers.pop(_key(run), None)
+            self.forget([run])
+            self.freed()
         logger.error(
             "Job %s: step %s overstayed its timeout; its thread is given up.",
             run.job.id, call.identity, extra={"job_id": str(run.job.id), "step": call.identity},
         )  # fmt: skip
 
 
-def drop_open_transactions() -> None:
-    """Leave no transaction of a body's to the next one: the connection goes with it."""
+def leave_nothing_behind() -> None:
+    """Leave no log of queries to the next body, and no transaction: its connection goes with it."""
     for wrapper in connections.all(initialized_only=True):
+        wrapper.queries_log.clear()
         if wrapper.in_atomic_block:
             logger.error("A job left a transaction open on %r; it is rolled back.", wrapper.alias)
             wrapper.close()
             del connections[wrapper.alias]
 
 
-def _key(run: Run) -> tuple[UUID, int]:
+def _key(run: Run) -> Claim:
     return run.job.id, run.job.lease_token
 
 

@@ -7,6 +7,7 @@ worker says otherwise, and then it registers anew.
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 from dataclasses import dataclass, field
@@ -17,11 +18,13 @@ from uuid import UUID
 from django.db import connections, transaction
 
 from django_durable.conf import get_settings
-from django_durable.engine import boot, claims, limits, liveness, registry, sessions, waits
+from django_durable.engine import boot, claims, liveness, registry, sessions, waits
+from django_durable.engine.backlog import LONGEST_WAIT
 from django_durable.engine.checkpoints import load_checkpoints
 from django_durable.engine.clock import machine_seconds
 from django_durable.engine.executor import outcome_of
 from django_durable.engine.faults import DATABASE_ERRORS
+from django_durable.engine.finishing import Finisher
 from django_durable.engine.listener import Hooks
 from django_durable.engine.membership import Membership, WorkerOptions, join
 from django_durable.engine.outcomes import finish_jobs
@@ -50,12 +53,14 @@ class Worker:
     alias: str = field(default_factory=lambda: get_settings().DATABASE)
     slots: Slots = field(init=False)
     writer: GroupWriter = field(init=False)
+    finisher: Finisher = field(init=False)
     member: Membership = field(init=False)
     _wakeups: SimpleQueue[str | None] = field(default_factory=SimpleQueue)
     _stop_signals: int = 0
     _is_empty: bool = False
     _is_lost: bool = False
     _is_pooled: bool = False
+    _is_told: bool = False
     _must_reconcile: bool = False
     _next_reconcile: float = 0.0
 
@@ -81,9 +86,11 @@ class Worker:
             self._join()
         if self._must_reconcile or machine_seconds() >= self._next_reconcile:
             self._reconcile()
+        self._is_told = False
         self.slots.give_up_late()
         self.slots.tell_progress(connections[self.alias])
         self.member.maintenance.run_due()
+        self._hand_back(self.slots.take_back(machine_seconds() - LONGEST_WAIT))
         self._claim()
         if self.options.burst:
             self._is_empty = self._has_nothing_left()
@@ -98,7 +105,7 @@ class Worker:
 
     def _has_nothing_left(self) -> bool:
         """Nothing is ready, nothing runs here, and nobody looks dead who may hold jobs."""
-        is_idle = self.member.claimer.found_nothing and not self.slots.runs
+        is_idle = self.member.claimer.found_nothing and not self.slots.known_runs
         return is_idle and not self.member.maintenance.suspects_anybody()
 
     @property
@@ -116,12 +123,21 @@ class Worker:
         boot.wait_for_database(self.alias, self._wait)
         boot.check_migrations(self.alias)
         boot.check_tasks()
-        limits.declare_limits(connections[self.alias], registry.declared_limits().values())
+        boot.declare_limits(self.alias)
         self.writer = GroupWriter(lambda: sessions.connect(self.alias))
-        self.slots = Slots(self.options.slots, freed=self._wake)
+        self.finisher = Finisher(
+            self.writer,
+            is_busy=lambda: self.slots.waiting > 0,
+            written=lambda runs: self.slots.forget(runs),
+        )
+        self.slots = Slots(
+            self.options.slots, freed=self._note_freed, finish_later=self.finisher.take
+        )
         self._join()
         self._is_pooled = self.writer.call(sessions.is_pooled)
         self.slots.start()
+        self.finisher.start()
+        gc.freeze()  # what is there by now stays; looking through it again and again is slow
         waits.wake_blocked(connections[self.alias], code_version=self.member.code_version)
         boot.announce(
             worker_id=self.member.worker_id,
@@ -160,8 +176,8 @@ class Worker:
         except BaseException:
             self._must_reconcile = True
             raise
-        for job in jobs:
-            self.slots.put(self._make_run(job, records.get(job.pk, [])))
+        runs = [self._make_run(job, records.get(job.pk, [])) for job in jobs]
+        self.slots.put_all(runs)
         if self.member.claimer.must_look_again:
             self.member.claimer.must_look_again = False
             self._wake()
@@ -199,14 +215,14 @@ class Worker:
         self._wait(OUTAGE_SECONDS)
 
     def _cancel(self, job_ids: list[UUID]) -> None:
-        for run in self.slots.runs:
+        for run in self.slots.known_runs:
             if run.job.id in job_ids:
                 run.cancel_requested = True
 
     def _note_lost(self) -> None:
         """Declared lost: what runs here is others' by now and must not begin anything more."""
         self.member.lease.good_until = 0.0
-        for run in self.slots.runs:
+        for run in self.slots.known_runs:
             run.ending = run.ending or Ending(stop=Stop.LEASE_LOST)
         self._is_lost = True
         self._wake()
@@ -216,10 +232,17 @@ class Worker:
     def _wake(self) -> None:
         self._wakeups.put(None)
 
+    def _note_freed(self) -> None:
+        """Wake the loop, once for each time it goes round."""
+        if not self._is_told:
+            self._is_told = True
+            self._wake()
+
     def _seconds_to_next(self) -> float:
-        chores = self.member.maintenance.seconds_to_next()
-        others = [self.slots.seconds_to_timeout(), self.member.claimer.seconds_to_next()]
-        return min([chores, *(seconds for seconds in others if seconds is not None)])
+        slots, member = self.slots, self.member
+        backlog = LONGEST_WAIT if slots.waiting else None
+        others = (slots.seconds_to_timeout(), member.claimer.seconds_to_next(), backlog)
+        return min(member.maintenance.seconds_to_next(), *(s for s in others if s is not None))
 
     def _wait(self, seconds: float) -> bool:
         """Until something happens or the time is over; whether the worker is told to stop.
@@ -244,10 +267,12 @@ class Worker:
         worker_id = self.member.worker_id
         try:
             liveness.mark_stopping(self.alias, worker_id)
+            self._hand_back(self.slots.take_back(machine_seconds()))
             while self._own_runs() and self._stop_signals < 2 and machine_seconds() < until:
+                self._is_told = False
                 self.slots.give_up_late()
                 self._wait(min(0.5, max(0.0, until - machine_seconds())))
-            self._hand_back()
+            self._hand_back(self._own_runs())
             self.member.end()
             liveness.mark_stopped(self.alias, worker_id)
         except DATABASE_ERRORS as error:
@@ -259,13 +284,15 @@ class Worker:
     def _own_runs(self) -> list[Run]:
         """The runs whose jobs are still this worker's, as far as it knows."""
         stops = (Stop.LEASE_LOST, Stop.GIVEN_UP)
-        return [run for run in self.slots.runs if not (run.ending and run.ending.stop in stops)]
+        runs = self.slots.known_runs
+        return [run for run in runs if not (run.ending and run.ending.stop in stops)]
 
-    def _hand_back(self) -> None:
-        """Make the jobs that still run ready again, with their attempt."""
-        runs = self._own_runs()
+    def _hand_back(self, runs: list[Run]) -> None:
+        """Make jobs that wait for a slot, or still run, ready again, with their attempt."""
+        if not runs:
+            return
         for run in runs:
             run.ending = Ending(stop=Stop.LEASE_LOST)
-        if runs:
-            finish_jobs(connections[self.alias], [outcome_of(run, JobState.READY) for run in runs])
-            logger.warning("Handed %s running job(s) back.", len(runs))
+        finish_jobs(connections[self.alias], [outcome_of(run, JobState.READY) for run in runs])
+        self.slots.forget(runs)
+        logger.warning("Handed %s job(s) back.", len(runs))

@@ -130,7 +130,7 @@ class ClaimTests:
             claimed("q0", "q1", by=by)
 
         inner = [sql for sql in sent if "SAVEPOINT" not in sql]
-        assert [sql.split()[0].lower() for sql in inner] == ["select"] * 3 + ["update"]
+        assert [sql.split()[0].lower() for sql in inner] == ["select"] * 3 + ["with"]
 
 
 @pytest.mark.django_db(transaction=True)

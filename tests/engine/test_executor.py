@@ -378,5 +378,5 @@ class AtomicStatementCountTests:
         with statements() as sent:
             execute(run)
 
-        assert ["durable_checkpoint" in sql for sql in sent] == [True, True]
+        assert ["durable_checkpoint" in sql for sql in sent] == [True, False]
         assert len(commits) == 1

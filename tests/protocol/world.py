@@ -160,8 +160,8 @@ def finish(job: Job, state: JobState = JobState.SUCCESSFUL, **more: Any) -> Writ
     return outcomes.finish_jobs(connection, [outcome(job, state, **more)])[0]
 
 
-def finish_all(jobs: Sequence[Job]) -> list[Written | None]:
-    return outcomes.finish_jobs(connection, [outcome(job) for job in jobs])
+def finish_all(jobs: Sequence[Job], state: JobState = JobState.SUCCESSFUL) -> list[Written | None]:
+    return outcomes.finish_jobs(connection, [outcome(job, state) for job in jobs])
 
 
 def suspend(job: Job, delay: timedelta = HOUR) -> waits.Suspended | None:
