@@ -239,10 +239,11 @@ class Worker:
             self._wake()
 
     def _seconds_to_next(self) -> float:
-        slots, member = self.slots, self.member
+        member, slots = self.member, self.slots
+        timeout, limits = slots.seconds_to_timeout(), member.claimer.seconds_to_next()
         backlog = LONGEST_WAIT if slots.waiting else None
-        others = (slots.seconds_to_timeout(), member.claimer.seconds_to_next(), backlog)
-        return min(member.maintenance.seconds_to_next(), *(s for s in others if s is not None))
+        moments = (member.maintenance.seconds_to_next(), timeout, limits, backlog)
+        return min(seconds for seconds in moments if seconds is not None)
 
     def _wait(self, seconds: float) -> bool:
         """Until something happens or the time is over; whether the worker is told to stop.
