@@ -41,6 +41,7 @@ from django_durable.exceptions import (
 )
 from django_durable.limits import Limit
 from django_durable.retry import RetryPolicy
+from django_durable.unique import Unique
 
 if TYPE_CHECKING:
     from django_durable.models import Job
@@ -104,6 +105,8 @@ class Task(Generic[P, R]):
     """Whether the whole body and the job's outcome are one transaction."""
     on_missing: Literal["fail", "skip"] = "fail"
     """What becomes of the job if a model instance among its arguments is gone."""
+    unique: Unique | None = None
+    """What makes a job one of a kind, and what a second call gets."""
     idempotency_key: str | None = None
     idempotency_retention: timedelta = DEFAULT_KEY_RETENTION
     """How long the key answers, counted from enqueueing."""
@@ -264,6 +267,7 @@ def task(
     on_parent_end: Literal["cancel"] | None = None,
     retry: RetryPolicy | None = None,
     limit: Limit | None = None,
+    unique: Unique | None = None,
     atomic: bool = False,
     on_missing: Literal["fail", "skip"] = "fail",
     takes_context: Literal[False] = False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from django.db import connections
@@ -76,7 +76,7 @@ def code_version() -> str:
     return digest.hexdigest()[:12]
 
 
-def announce(*, worker_id: int, alias: str, queues: Sequence[str], slots: int, code: str) -> None:
+def announce(*, worker_id: int, alias: str, queues: str, slots: int, code: str) -> None:
     """Say what this worker serves and how many connections it may use."""
     direct = get_settings().DIRECT_DATABASE
     borrowed = [name for name in postgresql_aliases() if name == alias or name != direct]
@@ -85,6 +85,6 @@ def announce(*, worker_id: int, alias: str, queues: Sequence[str], slots: int, c
     logger.info(
         "Worker %s serves %s with %s slot(s) and %s task(s), code %s, database %r, "
         "at most %s connections.",
-        worker_id, ", ".join(queues) or "all queues", slots, tasks, code, alias, ceiling,
+        worker_id, queues or "all queues", slots, tasks, code, alias, ceiling,
         extra={"worker_id": worker_id},
     )  # fmt: skip

@@ -32,6 +32,8 @@ class Choice:
     ahead: int
     """How many jobs may be taken besides, for slots that become free later."""
     jobs: list[Job] = field(default_factory=list)
+    aheads: list[Job] = field(default_factory=list)
+    """Those of the jobs for which there is no free slot."""
     starts: Counter[tuple[str, str]] = field(default_factory=Counter)
     """How many jobs start under a rate, by its scope and key."""
     look_again_in: float | None = None
@@ -83,7 +85,6 @@ class Choice:
         self, queue_name: str, row: Job, offer: Offered | None, places: Places | None
     ) -> None:
         self.free -= 1
-        row.claimed_ahead = False
         self.jobs.append(row)
         if places is not None and places.has_rate:
             self.starts[f"queue/{queue_name}", ""] += 1
@@ -96,8 +97,8 @@ class Choice:
         """A job that was lost before it was known to have begun waits for a free slot this time."""
         if self.ahead > 0 and not row.claimed_ahead:
             self.ahead -= 1
-            row.claimed_ahead = True
             self.jobs.append(row)
+            self.aheads.append(row)
 
 
 @dataclass(slots=True, eq=False)

@@ -6,7 +6,9 @@ An idle worker takes one when nothing else is ready; a busy one empties itself f
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, field, replace
+from math import ceil
 from typing import TYPE_CHECKING
 
 from django.db import connections
@@ -14,6 +16,7 @@ from django.db import connections
 from django_durable.engine import claims, liveness
 from django_durable.engine.clock import machine_seconds
 from django_durable.engine.listener import Listener
+from django_durable.engine.serving import Serving
 from django_durable.engine.slots import Slots
 
 if TYPE_CHECKING:
@@ -37,12 +40,15 @@ class Claimer:
     claimant: claims.Claimant
     slots: Slots
     listener: Listener
-    queues: Sequence[str] = ()
+    serving: Serving = field(default_factory=Serving)
+    poll_interval: float = 1.0
     found_nothing: bool = False
     must_look_again: bool = False
     woken_queues: set[str] = field(default_factory=set)
     _latest_tasks: set[str] = field(default_factory=set)
-    _turn: int = 0
+    _last_queue: str = ""
+    _look_at_all_at: float = 0.0
+    _looked_at_all: bool = True
     _full_batches: int = 0
     _runs_suspect: bool = False
     _emptying_until: float = 0.0
@@ -61,11 +67,14 @@ class Claimer:
             return []
         queues = self._queues_to_ask()
         self._consider_suspects(queues)
+        part, part_ahead = self._share(limit, ahead, queues=len(queues))
         settled = self.slots.settled
-        claimed = self._claim_from(queues, limit, ahead)
-        jobs = claimed.jobs
+        claimed = self._claim_from(queues, part, part_ahead)
         self._note_when_to_look(claimed, settled)
-        self._note_batch(is_full=len(jobs) >= limit + ahead)
+        jobs = claimed.jobs
+        self._last_queue = jobs[-1].queue_name if jobs else self._last_queue
+        self._note_batch(is_full=len(jobs) >= part + part_ahead)
+        self.must_look_again |= bool(jobs) and part < limit
         self._latest_tasks = {job.task_path for job in jobs} or self._latest_tasks
         return jobs
 
@@ -83,7 +92,8 @@ class Claimer:
         self.slots.tells_all = claimed.is_held_back
         if claimed.is_held_back and self.slots.settled != settled:
             again = 0.0
-        self.found_nothing = not claimed.jobs and (again is None or again > SOON_SECONDS)
+        is_over = again is None or again > SOON_SECONDS
+        self.found_nothing = not claimed.jobs and self._looked_at_all and is_over
         if again is not None:
             at = machine_seconds() + again
             self._look_again_at = min(at, self._look_again_at or at)
@@ -105,8 +115,17 @@ class Claimer:
             return slots.free, 0
         if slots.waiting > slots.low_water:
             return 0, 0
-        limit = max(slots.free, 1)
-        return limit, wanted - slots.waiting
+        limit = min(max(slots.free, 1), slots.wear.room)
+        return limit, min(wanted - slots.waiting, slots.wear.room - limit)
+
+    def _share(self, limit: int, ahead: int, *, queues: int) -> tuple[int, int]:
+        """A queue's part of what is to be claimed, where several queues have ready jobs.
+
+        Else the first would take all, and hold all slots as long as its jobs last.
+        """
+        if queues <= 1:
+            return limit, ahead
+        return min(limit, ceil(self.slots.count / queues)), ceil(ahead / queues)
 
     @property
     def _is_emptying(self) -> bool:
@@ -139,17 +158,23 @@ class Claimer:
             self._emptying_until = now + EMPTYING_SECONDS
 
     def _queues_to_ask(self) -> list[str]:
-        """The queues named, or those with ready jobs; each time another one first."""
-        if self.queues:
-            queues = list(self.queues)
-        elif self.woken_queues:
-            queues = sorted(self.woken_queues)
-        else:
-            queues = claims.find_ready_queues(connections[self.claimant.alias])
+        """Those it serves that have ready jobs, first those behind the one claimed from last.
+
+        Who is woken for one queue looks into that one only, but looks at all as often as it polls.
+        """
+        now, woken = machine_seconds(), list(self.woken_queues)
         self.woken_queues.clear()
-        self._turn += 1
-        turn = self._turn % len(queues) if queues else 0
-        return queues[turn:] + queues[:turn]
+        self._looked_at_all = True
+        if len(self.serving.exact_names) == 1:
+            queues = list(self.serving.exact_names)
+        elif woken and now < self._look_at_all_at:
+            queues, self._looked_at_all = woken, False
+        else:
+            self._look_at_all_at = now + self.poll_interval
+            queues = claims.find_ready_queues(connections[self.claimant.alias])
+        served = sorted(name for name in queues if self.serving.serves(name))
+        turn = bisect_right(served, self._last_queue)
+        return served[turn:] + served[:turn]
 
     def _note_batch(self, *, is_full: bool) -> None:
         """Two full batches in a row: enqueueing need not wake this worker, until one is not full.

@@ -171,7 +171,7 @@ def _claim(claimant: Claimant, queues: Iterable[str], choice: Choice, *, suspect
             chooser.take_from(queue_name)
         chooser.serve_next_keys()
         if choice.jobs:
-            _mark_running(claimant, choice.jobs)
+            _mark_running(claimant, choice.jobs, [job.pk for job in choice.aheads])
         if choice.starts and choice.jobs[0].claimed_at is not None:
             limits.note_starts(connection, choice.starts, choice.jobs[0].claimed_at)
     if _make_limits(connection, missing):
@@ -306,10 +306,8 @@ def _lock_ready(claimant: Claimant, queue_name: str, *, suspects: bool, limit: i
     if limit <= 0:
         return []
     fit = _suspect(claimant) if suspects else ~_suspect(claimant)
-    statement, params = _compile_claim(
-        claimant.alias, tuple(claimant.task_paths), queue_name, fit, limit
-    )
-    return load_jobs(claimant.alias, statement, params)
+    statement, params = _compile_claim(claimant.alias, tuple(claimant.task_paths), queue_name, fit)
+    return load_jobs(claimant.alias, statement, [*params, limit])
 
 
 def _lock_ids(alias: str, ids: Sequence[UUID]) -> list[Job]:
@@ -322,9 +320,12 @@ def _lock_ids(alias: str, ids: Sequence[UUID]) -> list[Job]:
 
 @lru_cache(maxsize=256)
 def _compile_claim(
-    alias: str, task_paths: tuple[str, ...], queue_name: str, fit: Q, limit: int
+    alias: str, task_paths: tuple[str, ...], queue_name: str, fit: Q
 ) -> tuple[str, tuple[Any, ...]]:
-    """The claim's SELECT, as Django writes it; kept, since writing it takes longer than running."""
+    """The claim's SELECT, as Django writes it; kept, since writing it takes longer than running.
+
+    Its last parameter is how many.
+    """
     ready = (
         job_rows(alias)
         .filter(fit, state=JobState.READY, queue_name=queue_name)
@@ -332,22 +333,29 @@ def _compile_claim(
         .order_by("-priority", "due_at", "id")
         .select_for_update(skip_locked=True, no_key=True)
     )
-    statement, params = ready[:limit].query.get_compiler(alias).as_sql()
-    return statement, tuple(params)
+    statement, params = ready[:ANY_NUMBER].query.get_compiler(alias).as_sql()
+    return statement.replace(f"LIMIT {ANY_NUMBER}", "LIMIT %s"), tuple(params)
 
 
-def _mark_running(claimant: Claimant, jobs: list[Job]) -> None:
+ANY_NUMBER = 987_654_321
+"""Stands for the number of jobs while the statement is written."""
+
+
+def _mark_running(claimant: Claimant, jobs: list[Job], aheads: Sequence[UUID] = ()) -> None:
     params = {
         "ids": id_array(job.pk for job in jobs),
-        "ahead_ids": id_array(job.pk for job in jobs if job.claimed_ahead),
+        "aheads": id_array(aheads),
         "worker_id": claimant.worker_id,
         "code_version": claimant.code_version,
     }
     ((claimed_at,),) = fetch_all(connections[claimant.alias], MARK_RUNNING, params)
-    for job in jobs:
-        job.lease_token += 1  # its row is locked
+    later = frozenset(aheads)
+    for job in jobs:  # as the statement has changed their rows, which are locked
+        job.lease_token += 1
         job.claimed_at = claimed_at
         job.started_at = job.started_at or claimed_at
+        job.claimed_ahead = job.pk in later
+        job.unique_key = None if job.unique_while == "queued" else job.unique_key
         job.state = JobState.RUNNING
         job.worker_id = claimant.worker_id
         job.code_version = claimant.code_version

@@ -26,6 +26,7 @@ from django.utils.module_loading import import_string
 from django_durable.conf import LANGUAGE, TIMEZONE, USER, get_settings
 from django_durable.engine import codec, instances
 from django_durable.engine.run import current_run
+from django_durable.engine.threads import is_pristine
 from django_durable.exceptions import InvalidOptionError, JobRowError, MissingInstanceError
 
 if TYPE_CHECKING:
@@ -119,7 +120,8 @@ def restored(job: Job) -> AbstractContextManager[None]:
     Raises: JobRowError for what no enqueueing wrote, MissingInstanceError; what providers raise.
     """
     if job.context is None:
-        _restore_builtins(_NOTHING)
+        if not is_pristine():
+            _restore_builtins(_NOTHING)
         return _UNCHANGED
     return _restored(job)
 

@@ -48,10 +48,10 @@ from django_durable.engine.run import (
     Ending,
     Run,
     Stop,
-    release_connections,
     reset_run,
     set_run,
 )
+from django_durable.engine.threads import release_connections
 from django_durable.exceptions import (
     EnqueueError,
     JobError,

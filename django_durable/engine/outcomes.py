@@ -9,14 +9,16 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import connections, transaction
+from django.db import IntegrityError, connections, transaction
 
 from django_durable.conf import get_settings
 from django_durable.engine.families import find_unjoined_children, lock_jobs, settle_parents
 from django_durable.engine.instances import encode_error
+from django_durable.engine.rows import jobs as job_rows
 from django_durable.engine.sql import (
     Connection,
     array,
+    execute,
     fetch_all,
     fetch_one,
     id_array,
@@ -33,6 +35,7 @@ CONTINUE_JOB = load("continue_job")
 READ_SUCCESS = load("read_success")
 BEGIN_COMPENSATING = load("begin_compensating")
 RETRY_JOBS = load("retry_jobs")
+TAKE_UNIQUE = load("take_unique")
 FIND_OVERDUE = load("find_overdue")
 FAIL_OVERDUE = load("fail_overdue")
 
@@ -255,22 +258,46 @@ def retry_jobs(
     }
     connection = connections[alias]
     with transaction.atomic(using=alias):
-        found, rows = _retry_level(connection, job_ids, options)
+        found, rows = _retry_level(alias, job_ids, options)
         level = rows
         children: list[Any] = []
         while unjoined := find_unjoined_children(connection, [row[0] for row in level if row[1]]):
-            _, level = _retry_level(connection, unjoined, options)
+            _, level = _retry_level(alias, unjoined, options)
             children += level
         settle_parents(connection, [(row[2], row[3]) for row in [*rows, *children]])
     return _changed(found, rows)
 
 
 def _retry_level(
-    connection: Connection, job_ids: Sequence[UUID], options: dict[str, Any]
+    alias: str, job_ids: Sequence[UUID], options: dict[str, Any]
 ) -> tuple[list[Any], list[Any]]:
     """Lock some jobs, then retry them: what was found, and what was retried."""
+    connection = connections[alias]
     found = lock_jobs(connection, job_ids)
-    return found, fetch_all(connection, RETRY_JOBS, options | {"ids": [row[0] for row in found]})
+    ids = [row[0] for row in found]
+    keys = _find_unique_keys(alias, ids)
+    rows = fetch_all(connection, RETRY_JOBS, options | {"ids": ids})
+    ended = {row[0] for row in rows if row[1]}
+    for job_id, key in keys:
+        if job_id in ended:
+            _take_key_again(alias, job_id, key)
+    return found, rows
+
+
+def _find_unique_keys(alias: str, job_ids: Sequence[UUID]) -> list[tuple[UUID, str]]:
+    """The keys that ended jobs had while they were unique; sorted, as all take them."""
+    ended = job_rows(alias).finished().filter(pk__in=job_ids, unique_key__isnull=False)
+    keys = ended.filter(unique_until__isnull=True).order_by("unique_key", "pk")
+    return [(row.pk, row.unique_key or "") for row in keys.only("pk", "unique_key")]
+
+
+def _take_key_again(alias: str, job_id: UUID, key: str) -> None:
+    """A retried job is unique again, unless another one is by now."""
+    try:
+        with transaction.atomic(using=alias):
+            execute(connections[alias], TAKE_UNIQUE, {"job_id": job_id, "unique_key": key})
+    except IntegrityError:  # taken by a transaction that was open when this one looked
+        return
 
 
 def _changed(found: Sequence[Any], rows: Sequence[Any]) -> list[Changed]:

@@ -334,6 +334,8 @@ def life_path(continued_count: int) -> str:
 COMPENSATION, PATCH, FORK = "compensation@", "patch", "fork"
 MAILBOX = "event:"
 """How the name of a wait for an event sent to the job begins."""
+ENQUEUE = "enqueue"
+"""The kind of the checkpoint of a call to enqueue that met another job in its way."""
 CHILD = "child"
 """The kind of the checkpoint of a child's end; its fingerprint is the scope that awaits it."""
 COPIED = 0

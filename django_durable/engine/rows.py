@@ -13,7 +13,7 @@ from psycopg.types.datetime import TimestamptzLoader
 if TYPE_CHECKING:
     from django.db.models import QuerySet
 
-    from django_durable.models import Checkpoint, Job, JobQuerySet, Message, Worker
+    from django_durable.models import Checkpoint, Job, JobQuerySet, Limit, Message, Queue, Worker
     from django_durable.models.approval import ApprovalQuerySet
 
 
@@ -39,6 +39,18 @@ def workers(alias: str) -> QuerySet[Worker]:
 
 def new_worker(**columns: Any) -> Worker:
     return apps.get_model("durable", "Worker")(**columns)
+
+
+def queues(alias: str) -> QuerySet[Queue]:
+    return apps.get_model("durable", "Queue")._base_manager.using(alias)
+
+
+def new_queue(**columns: Any) -> Queue:
+    return apps.get_model("durable", "Queue")(**columns)
+
+
+def limits(alias: str) -> QuerySet[Limit]:
+    return apps.get_model("durable", "Limit")._base_manager.using(alias)
 
 
 def stored_job(alias: str, **columns: Any) -> Job:

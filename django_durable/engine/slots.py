@@ -29,11 +29,11 @@ from django_durable.engine.reporting import tell_late
 from django_durable.engine.run import Ending, Run, Stop
 from django_durable.engine.sql import Connection
 from django_durable.engine.states import JobState
+from django_durable.engine.threads import has_connections, mark_pristine
 from django_durable.engine.waits import Wait, suspend_job
+from django_durable.engine.wear import Wear
 
 logger = logging.getLogger("django_durable")
-Claim = tuple[UUID, int]
-"""A job and the lease token it was claimed under."""
 AT_ONCE = timedelta(0)
 
 
@@ -46,9 +46,8 @@ class Slots:
     """Called in a slot's thread when the backlog runs low, and when a timed step begins."""
     finish_later: Callable[[Run, Outcome], bool] = lambda run, outcome: False
     """Takes the outcome of a plain success; then ``forget`` is called when it is written."""
+    wear: Wear = field(default_factory=Wear)
     given_up: int = 0
-    finished: int = 0
-    """How many runs have ended here."""
     tells_all: bool = False
     """Whether ``freed`` is called for every end, since ready jobs wait for places under limits."""
     settled: int = 0
@@ -57,10 +56,10 @@ class Slots:
     """The length of the backlog from which on ``freed`` is called."""
     pace: Pace = field(default_factory=Pace)
     _backlog: Backlog = field(default_factory=Backlog)
-    _runs: dict[Claim, Run] = field(default_factory=dict)
-    _known: dict[Claim, Run] = field(default_factory=dict)
+    _runs: dict[Run, None] = field(default_factory=dict)
+    _known: dict[Run, None] = field(default_factory=dict)
     """All that was claimed and is not written yet: waiting, running, or ended."""
-    _wrappers: dict[Claim, dict[Any, list[Any]]] = field(default_factory=dict)
+    _wrappers: dict[Run, dict[Any, list[Any]]] = field(default_factory=dict)
     """The connections of the threads that run timed steps, by run and call."""
 
     def start(self) -> None:
@@ -73,7 +72,7 @@ class Slots:
     @property
     def free(self) -> int:
         """Slots for which no run is there yet."""
-        return max(0, self.count - len(self._runs) - len(self._backlog))
+        return min(max(0, self.count - len(self._runs) - len(self._backlog)), self.wear.room)
 
     @property
     def waiting(self) -> int:
@@ -83,22 +82,23 @@ class Slots:
     @property
     def runs(self) -> list[Run]:
         """The runs in the slots."""
-        return list(self._runs.values())
+        return list(self._runs)
 
     @property
     def known_runs(self) -> list[Run]:
         """Those, the ones that wait for a slot, and the ones whose outcome is being written."""
-        return list(self._known.values())
-
-    def known_claims(self) -> list[Claim]:
-        """The (job, token) pairs of all known runs."""
         return list(self._known)
+
+    def known_claims(self) -> list[tuple[UUID, int]]:
+        """The (job, token) pairs of all known runs."""
+        return [(run.job.id, run.job.lease_token) for run in self.known_runs]
 
     def put_all(self, runs: Sequence[Run]) -> None:
         """Take claimed runs; those that were claimed ahead wait behind all others."""
+        self.wear.begun += len(runs)
         for run in runs:
             run.begin_timed = self._begin_timed
-            self._known[_key(run)] = run
+            self._known[run] = None
         for run in [run for run in reversed(runs) if not run.job.claimed_ahead]:
             self._backlog.put(run, first=True)
         for run in [run for run in runs if run.job.claimed_ahead]:
@@ -106,13 +106,15 @@ class Slots:
 
     def take_back(self, waiting_since: float) -> list[Run]:
         """Take out what has waited for a slot since then; it stays known until it is forgotten."""
-        return self._backlog.take_back(waiting_since)
+        taken = self._backlog.take_back(waiting_since)
+        self.wear.begun -= len(taken)
+        return taken
 
     def _work(self) -> None:
+        mark_pristine()
         while True:
             run = self._backlog.get()
-            key = _key(run)
-            self._runs[key] = run
+            self._runs[run] = None
             begun = machine_seconds()
             is_written = True
             try:
@@ -121,13 +123,12 @@ class Slots:
                 logger.exception("Job %s: its run broke down.", run.job.id)
             if run.ending is not None and run.ending.stop is Stop.GIVEN_UP:
                 return
-            leave_nothing_behind()
+            drop_open_transactions()
             self.pace.note(run.job.task_path, machine_seconds() - begun)
-            self._runs.pop(key, None)
-            self._wrappers.pop(key, None)
-            self.finished += 1
+            self._runs.pop(run, None)
+            self._wrappers.pop(run, None)
             if is_written:
-                self._known.pop(key, None)
+                self._known.pop(run, None)
                 self.settled += 1
             if len(self._backlog) <= self.low_water or self.tells_all:
                 self.freed()
@@ -135,14 +136,14 @@ class Slots:
     def forget(self, runs: list[Run]) -> None:
         """The outcomes of these are written, or they were handed back."""
         for run in runs:
-            self._known.pop(_key(run), None)
+            self._known.pop(run, None)
         self.settled += 1
         if not self._known or self.tells_all:
             self.freed()
 
     def _begin_timed(self, run: Run, call: stepping.Call) -> None:
         """In the body's thread: note its connections, and have the worker watch the clock."""
-        self._wrappers.setdefault(_key(run), {})[call] = list(connections.all())
+        self._wrappers.setdefault(run, {})[call] = list(connections.all())
         self.freed()
 
     def seconds_to_timeout(self) -> float | None:
@@ -165,7 +166,7 @@ class Slots:
 
     def _give_up(self, run: Run, call: stepping.Call) -> None:
         self.given_up += 1
-        for wrapper in self._wrappers.get(_key(run), {}).pop(call, []):
+        for wrapper in self._wrappers.get(run, {}).pop(call, []):
             _take_away(wrapper)
         scope = run.history.scope_of(call.identity)
         if scope.abandon is not None:
@@ -177,8 +178,8 @@ class Slots:
             run.ending = Ending(stop=Stop.GIVEN_UP)
             record_timeout(run, call)
             self._start_thread()
-            self._runs.pop(_key(run), None)
-            self._wrappers.pop(_key(run), None)
+            self._runs.pop(run, None)
+            self._wrappers.pop(run, None)
             self.forget([run])
             self.freed()
         logger.error(
@@ -187,18 +188,15 @@ class Slots:
         )  # fmt: skip
 
 
-def leave_nothing_behind() -> None:
-    """Leave no log of queries to the next body, and no transaction: its connection goes with it."""
+def drop_open_transactions() -> None:
+    """Leave no transaction of a body's to the next one: the connection goes with it."""
+    if not has_connections():
+        return
     for wrapper in connections.all(initialized_only=True):
-        wrapper.queries_log.clear()
         if wrapper.in_atomic_block:
             logger.error("A job left a transaction open on %r; it is rolled back.", wrapper.alias)
             wrapper.close()
             del connections[wrapper.alias]
-
-
-def _key(run: Run) -> Claim:
-    return run.job.id, run.job.lease_token
 
 
 def _seconds_left(call: stepping.Call) -> float:

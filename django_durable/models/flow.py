@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import ClassVar
 
 from django.db import models
@@ -60,6 +61,12 @@ class Queue(LimitColumns):
 
     def __str__(self) -> str:
         return self.name
+
+    def is_paused_at(self, now: datetime) -> bool:
+        """Whether it is paused at a time, by the database's clock: not before, not after it."""
+        if self.paused_at is None:
+            return False
+        return self.resume_at is None or self.resume_at > now
 
 
 class Limit(LimitColumns):

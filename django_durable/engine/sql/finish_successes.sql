@@ -12,7 +12,6 @@ update durable_job as job set
     wait_reason = null,
     waiting_since = null,
     blocked_count = 0,
-    unique_key = case when job.unique_while = 'period' then job.unique_key end,
     cancels_children = job.cancels_children or exists (
         select from durable_job as child
         where child.parent_id = job.id and child.on_parent_end = 'cancel'

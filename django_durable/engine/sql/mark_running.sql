@@ -1,5 +1,6 @@
--- Does:    makes claimed jobs running, under a token one higher than ever before.
--- Takes:   ids, locked by this transaction already; ahead_ids, those of them for which no slot is
+-- Does:    makes claimed jobs running, under a token one higher than ever before. One that was unique
+--          while it was queued is so no more.
+-- Takes:   ids, locked by this transaction already; aheads, those of them for which no slot is
 --          free yet; worker_id; code_version.
 -- Returns: one row: when they were claimed.
 -- Locks:   the job rows, held already.
@@ -11,9 +12,9 @@ with marked as (
         lease_token = lease_token + 1,
         code_version = %(code_version)s::text,
         claimed_at = statement_timestamp(),
-        claimed_ahead = id = any (%(ahead_ids)s::uuid[]),
+        claimed_ahead = id = any (%(aheads)s::uuid[]),
         unique_key = case when unique_while is distinct from 'queued' then unique_key end,
-        started_at = case when id = any (%(ahead_ids)s::uuid[]) then started_at
+        started_at = case when id = any (%(aheads)s::uuid[]) then started_at
             else coalesce(started_at, statement_timestamp()) end
     where id = any (%(ids)s::uuid[])
 )

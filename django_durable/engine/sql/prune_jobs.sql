@@ -1,8 +1,8 @@
 -- Does:    deletes one chunk of jobs that finished long enough ago, with all that belongs to them.
 -- Takes:   state; retention: an interval since finished_at; limit.
--- Returns: nothing; the count says how many. Spared: a job whose idempotency key lives; one whose
---          parent may run again, which must then find it; and one with live children, whose turns
---          and ends are settled with it.
+-- Returns: nothing; the count says how many. Spared: a job whose idempotency key lives, or whose
+--          period of uniqueness does; one whose parent may run again, which must then find it; and
+--          one with live children, whose turns and ends are settled with it.
 -- Locks:   the job rows for update, skip locked; finished ones only.
 -- Index:   job_finished, idempotencykey_job, durable_job_pkey, durable_checkpoint_pkey.
 with
@@ -14,6 +14,7 @@ doomed as (
             select from durable_idempotencykey as k
             where k.job_id = job.id and k.expires_at > statement_timestamp()
         )
+        and (job.unique_key is null or coalesce(job.unique_until <= statement_timestamp(), true))
         and not exists (
             select from durable_job as parent
             where parent.id = job.parent_id and parent.state <> 'SUCCESSFUL'
