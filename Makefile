@@ -38,8 +38,8 @@ docs: $(DOCS_READY) ## Build the documentation into docs/_build/html
 	@$(BIN)/sphinx-build --quiet --fail-on-warning docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-bench: $(READY) ## Measure, all or one: make bench ONLY=steps
-	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
+bench: $(READY) ## Measure, all or a part: make bench ONLY="steps drain" RUNS=1 PEER=celery PROFILE=1
+	@PROFILE=$(PROFILE) $(BIN)/python -m benchmarks $(foreach name,$(ONLY),--only $(name)) $(RUNS:%=--runs=%) $(foreach name,$(PEER),--peer $(name))
 
 clean: ## Stop the demo's server, and remove its data and all that was made here
 	@for data in $(wildcard $(DATA)/*); do \

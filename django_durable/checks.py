@@ -7,6 +7,7 @@ durable.E003    two functions declare one task path
 durable.E004    the jobs' database has AUTOCOMMIT off
 durable.E005    USE_TZ is off
 durable.E006    a provider that DURABLE["CONTEXT"] names cannot be loaded
+durable.E007    an alias of the engine leads to another database (database check)
 durable.W001    the connection pool is smaller than a worker's default slots
 durable.W002    jobs live on another database than the business models
 ==============  ====================================================================
@@ -15,6 +16,7 @@ durable.W002    jobs live on another database than the business models
 from collections.abc import Sequence
 from typing import Any
 
+import psycopg
 from django.apps import apps
 from django.conf import settings
 from django.core import checks
@@ -24,8 +26,10 @@ from django.db import connections, router
 
 from django_durable.conf import find_problems, get_settings
 from django_durable.engine import registry
+from django_durable.engine.boot import STRAYS_HINT, describe_strays
 from django_durable.engine.context import load_provider
 from django_durable.engine.migrating import wait_for_turn
+from django_durable.engine.sessions import find_strays, pool_size
 
 OLDEST_POSTGRESQL = 15
 DEFAULT_SLOTS = 16
@@ -80,7 +84,7 @@ def check_database_settings(**_: Any) -> list[CheckMessage]:
     pool = database.get("OPTIONS", {}).get("pool")
     options = pool if isinstance(pool, dict) else {}
     size = options.get("max_size", options.get("min_size", 4)) if pool else None
-    if size is not None and size < DEFAULT_SLOTS:
+    if size is not None and size < pool_size(DEFAULT_SLOTS):
         found.append(
             checks.Warning(
                 f"The pool of {alias!r} has {size} connections, a worker {DEFAULT_SLOTS} slots.",
@@ -148,7 +152,17 @@ def check_database(*, databases: Sequence[str] | None = None, **_: Any) -> list[
     if major < OLDEST_POSTGRESQL:
         return [_wrong_database(alias, f"runs PostgreSQL {major}")]
     wait_for_turn(alias)
-    return []
+    return _check_aliases(alias)
+
+
+def _check_aliases(alias: str) -> list[CheckMessage]:
+    try:
+        strays = find_strays(alias)
+    except psycopg.Error as error:
+        return [checks.Error(f"{error}".strip(), hint=STRAYS_HINT, id="durable.E007")]
+    if not strays:
+        return []
+    return [checks.Error(describe_strays(strays, alias), hint=STRAYS_HINT, id="durable.E007")]
 
 
 def _wrong_database(alias: str, what: str) -> CheckMessage:

@@ -20,12 +20,16 @@ from django_durable.retry import RetryPolicy
 LANGUAGE, TIMEZONE, USER = "language", "timezone", "user"
 """What every job's context may hold; the names of providers must differ."""
 SHORTEST_LEASE = timedelta(seconds=2)
+MILLISECOND = timedelta(milliseconds=1)
 DEFAULT_RETENTION: dict[str, timedelta | None] = {
     "SUCCESSFUL": timedelta(days=7),
     "CANCELLED": timedelta(days=7),
     "FAILED": timedelta(days=90),
     "EVENT": timedelta(days=90),
 }
+FINAL_STATES = ("SUCCESSFUL", "CANCELLED", "FAILED")
+OF_QUEUES = "QUEUES"
+"""The key of RETENTION under which queues have lengths of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +40,14 @@ class Settings:
     """Alias of the database that holds the jobs; best the one that holds the business models."""
     DIRECT_DATABASE: str | None = None
     """Alias that reaches the same database without a pooler, for LISTEN and the worker's lock."""
+    ENGINE_DATABASE: str | None = None
+    """Alias of the same database for the engine's own sessions: claims, plain steps, outcomes."""
+    SLOT_CONNECTIONS: int | None = None
+    """How many connections to a database the slots of a worker hold at once; None: one each."""
+    STATEMENT_TIMEOUT: timedelta | None = timedelta(seconds=60)
+    """After which the server ends a statement of the engine's own; None: never."""
+    IDLE_TRANSACTION_TIMEOUT: timedelta | None = timedelta(seconds=15)
+    """After which it ends a session of the engine's that pauses in a transaction; None: never."""
     TASK_MODULES: tuple[str, ...] = ("tasks",)
     """Names of the modules searched for tasks in each installed app."""
     QUEUES: tuple[str, ...] | None = None
@@ -56,10 +68,10 @@ class Settings:
     """A job that needs more checkpoints than this fails, without losing any."""
     RETRY: RetryPolicy = field(default_factory=RetryPolicy)
     """The policy of tasks and steps that declare none. Default: one try."""
-    RETENTION: Mapping[str, timedelta | None] = field(default_factory=dict)
+    RETENTION: Mapping[str, Any] = field(default_factory=dict)
     """How long finished jobs are kept, by state, and broadcast events; None keeps for ever.
 
-    7 days, FAILED and EVENT 90.
+    7 days, FAILED and EVENT 90. Under QUEUES: the same by state for single queues.
     """
 
     CONTEXT: Mapping[str, str] = field(default_factory=dict)
@@ -80,9 +92,23 @@ class Settings:
         """What the statements that wake workers take."""
         return {"notify": self.NOTIFY is not False, "quiet_queues": self.quiet_queues}
 
-    def retention(self, kind: str) -> timedelta | None:
+    @property
+    def session_limits(self) -> tuple[int, int]:
+        """Timeouts of the engine's sessions for statements and idle transactions, ms; 0: none."""
+        limits = (self.STATEMENT_TIMEOUT, self.IDLE_TRANSACTION_TIMEOUT)
+        statement, idle = [int(limit / MILLISECOND) if limit else 0 for limit in limits]
+        return statement, idle
+
+    def retention(self, kind: str, queue: str | None = None) -> timedelta | None:
         """How long jobs of a final state are kept, or ``EVENT``; None: for ever."""
-        return self.RETENTION.get(kind, DEFAULT_RETENTION[kind])
+        kept: timedelta | None = self.RETENTION.get(kind, DEFAULT_RETENTION[kind])
+        return kept if queue is None else self.queue_retention.get(queue, {}).get(kind, kept)
+
+    @property
+    def queue_retention(self) -> Mapping[str, Mapping[str, timedelta | None]]:
+        """How long queues that say so themselves keep their jobs, by state."""
+        own: Mapping[str, Mapping[str, timedelta | None]] = self.RETENTION.get(OF_QUEUES, {})
+        return own
 
 
 DEFAULTS = {f.name: f for f in fields(Settings)}
@@ -132,9 +158,25 @@ def _is_notify(value: Any) -> bool:
 
 def _is_retention(value: Any) -> bool:
     return isinstance(value, Mapping) and all(
-        state in DEFAULT_RETENTION and (kept is None or _is_duration(kept))
-        for state, kept in value.items()
+        _is_queue_retention(kept)
+        if kind == OF_QUEUES
+        else kind in DEFAULT_RETENTION and _is_kept(kept)
+        for kind, kept in value.items()
     )
+
+
+def _is_queue_retention(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str)
+        and name.strip()
+        and isinstance(own, Mapping)
+        and all(state in FINAL_STATES and _is_kept(kept) for state, kept in own.items())
+        for name, own in value.items()
+    )
+
+
+def _is_kept(value: Any) -> bool:
+    return value is None or _is_duration(value)
 
 
 def _is_context(value: Any) -> bool:
@@ -157,6 +199,22 @@ _RULES: dict[str, tuple[Any, str]] = {
         lambda v: v is None or (isinstance(v, str) and v in settings.DATABASES),
         "an alias of DATABASES, or None",
     ),
+    "ENGINE_DATABASE": (
+        lambda v: v is None or (isinstance(v, str) and v in settings.DATABASES),
+        "an alias of DATABASES, or None",
+    ),
+    "SLOT_CONNECTIONS": (
+        lambda v: v is None or (_is_count(v) and v >= 2),
+        "an integer of 2 or more, or None",
+    ),
+    "STATEMENT_TIMEOUT": (
+        lambda v: v is None or _is_duration(v, SHORTEST_LEASE),
+        "a timedelta of 2 seconds or more, or None",
+    ),
+    "IDLE_TRANSACTION_TIMEOUT": (
+        lambda v: v is None or _is_duration(v, SHORTEST_LEASE),
+        "a timedelta of 2 seconds or more, or None",
+    ),
     "TASK_MODULES": (_is_names, "a list of module names"),
     "QUEUES": (lambda v: v is None or (_is_names(v) and bool(list(v))), "a list of names, or None"),
     "LEASE": (lambda v: _is_duration(v, SHORTEST_LEASE), "a timedelta of 2 seconds or more"),
@@ -169,7 +227,8 @@ _RULES: dict[str, tuple[Any, str]] = {
     "RETRY": (lambda v: isinstance(v, RetryPolicy), "a RetryPolicy"),
     "RETENTION": (
         _is_retention,
-        "a dict of SUCCESSFUL, CANCELLED, FAILED, EVENT to a timedelta or None",
+        "a dict of SUCCESSFUL, CANCELLED, FAILED, EVENT to a timedelta or None, and of QUEUES to a "
+        "dict of queue names to such dicts without EVENT",
     ),
     "CONTEXT": (
         _is_context,

@@ -28,6 +28,18 @@ class DefaultTests:
 
         assert kept == [None, SECOND, timedelta(days=90), timedelta(days=90)]
 
+    def test_queues_may_keep_them_otherwise(self, settings: Settings) -> None:
+        own = {"mails": {"SUCCESSFUL": SECOND}, "audits": {"FAILED": None}}
+        settings.DURABLE = {"RETENTION": {"FAILED": SECOND, "QUEUES": own}}
+
+        kept = [
+            [get_settings().retention(state, queue) for state in ("SUCCESSFUL", "FAILED")]
+            for queue in ("mails", "audits", "others")
+        ]
+
+        week = timedelta(days=7)
+        assert kept == [[SECOND, SECOND], [week, None], [week, SECOND]]
+
     def test_a_changed_setting_is_seen_at_once(self, settings: Settings) -> None:
         settings.DURABLE = {"MAX_LOST": 2}
         assert get_settings().MAX_LOST == 2
@@ -113,6 +125,11 @@ class ValueTests:
             ("RETENTION", {"EVENT": 90}),
             ("RETENTION", {"FAILED": timedelta(0)}),
             ("RETENTION", SECOND),
+            ("RETENTION", {"QUEUES": SECOND}),
+            ("RETENTION", {"QUEUES": {"mails": SECOND}}),
+            ("RETENTION", {"QUEUES": {"mails": {"EVENT": SECOND}}}),
+            ("RETENTION", {"QUEUES": {"mails": {"FAILED": 90}}}),
+            ("RETENTION", {"QUEUES": {" ": {"FAILED": SECOND}}}),
             ("CONTEXT", "shop.tenants.Tenants"),
             ("CONTEXT", ["shop.tenants.Tenants"]),
             ("CONTEXT", {"": "shop.tenants.Tenants"}),
@@ -143,6 +160,7 @@ class ValueTests:
             ("MAX_LOST", 1),
             ("RETRY", RetryPolicy(max_attempts=3)),
             ("RETENTION", {"FAILED": None, "SUCCESSFUL": SECOND}),
+            ("RETENTION", {"QUEUES": {"mails": {"FAILED": None, "SUCCESSFUL": SECOND}}}),
             ("CONTEXT", {}),
             ("CONTEXT", {"tenant": "shop.tenants.Tenants"}),
         ],

@@ -1,5 +1,6 @@
 """``continue_as``: one job that starts itself over, with other arguments and an empty history."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -24,8 +25,9 @@ from django_durable import (
     wait_for_event,
 )
 from django_durable.engine import approvals
+from django_durable.engine.clock import StatementTimestamp
 from django_durable.exceptions import WaitOutsideJobError
-from django_durable.models import Approval, Checkpoint, Job
+from django_durable.models import Approval, Checkpoint, Job, Message
 from django_durable.testing import run_jobs
 from tests.builders import (
     HOUR,
@@ -165,6 +167,23 @@ class NextLifeTests:
             send_event(job, "said", number)
 
         assert resumed_job(job).return_value == [0, 1, 2]
+
+    def test_events_that_were_taken_go_but_keys_that_may_be_sent_again_stay(self) -> None:
+        def run(count: int = 0) -> None:
+            if count < 3:
+                wait_for_event("said")
+                continue_as(count + 1)
+
+        job = enqueue(redeployed("continuing.forgets", run))
+        send_event(job, "said", 1)
+        send_event(job, "said", 2, idempotency_key="young")
+        send_event(job, "said", 3, idempotency_key="old")
+        week = StatementTimestamp() - timedelta(days=7)
+        Message.objects.filter(idempotency_key="old").update(sent_at=week)
+
+        resumed_job(job)
+
+        assert Message.objects.get().idempotency_key == "young"
 
     def test_a_wait_of_an_earlier_life_is_waited_anew(self) -> None:
         def run(number: int = 1) -> str:

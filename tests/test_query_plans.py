@@ -168,7 +168,8 @@ def test_a_heartbeat_reads_only_its_own_running_jobs(worker: claims.Claimant) ->
 
 
 def test_pruning_reads_a_chunk(worker: claims.Claimant) -> None:
-    params = {"state": "SUCCESSFUL", "retention": timedelta(days=7), "limit": 100}
+    rule = retention.Rule("SUCCESSFUL", timedelta(days=7))
+    params = retention.parameters(rule, after=retention.BEGINNING, limit=100)
 
     nodes = plan_nodes(retention.PRUNE_JOBS, params)
 

@@ -39,8 +39,8 @@ class Bell:
             self._is_rung = True
             self._rung.put(None)
 
-    def ring_for(self, queue_name: str) -> None:
-        """Ring since this queue has new jobs."""
+    def ring_for(self, queue_name: str | None) -> None:
+        """Ring since this queue has new jobs; None: any queue may."""
         self._rung.put(queue_name)
 
     def listen(self) -> None:
@@ -48,7 +48,7 @@ class Bell:
         self._is_rung = False
 
     def wait(self, seconds: float) -> set[str]:
-        """Until it rings or the time is over; the queues it rang for, if it rang for nothing else."""
+        """Until it rings or the time is over; the queues it rang for, if for nothing else."""
         try:
             rung = {self._rung.get(timeout=seconds)}
             while not self._rung.empty():

@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 
-from django_durable.conf import get_settings
 from django_durable.engine import limits, registry
 from django_durable.engine.faults import DATABASE_ERRORS
-from django_durable.engine.sessions import ENGINE_SESSIONS, postgresql_aliases
+from django_durable.engine.sessions import (
+    SlotSessions,
+    count_connections,
+    find_strays,
+    look_at_slots,
+)
 from django_durable.exceptions import DurableError
 
 logger = logging.getLogger("django_durable")
@@ -67,6 +71,33 @@ def declare_limits(alias: str) -> None:
         logger.info("Limits declared by the code: %s.", ", ".join(written))
 
 
+def check_aliases(alias: str) -> None:
+    """Raises: NotReadyError if an alias of the engine's own leads to another database."""
+    if strays := find_strays(alias):
+        raise NotReadyError(reason=f"{describe_strays(strays, alias)} {STRAYS_HINT}")
+
+
+STRAYS_HINT = "ENGINE_DATABASE and DIRECT_DATABASE name other ways to the same database."
+
+
+def describe_strays(strays: Sequence[str], alias: str) -> str:
+    names = ", ".join(repr(name) for name in strays)
+    return f"Not the database of {alias!r}, which holds the jobs: {names}."
+
+
+def examine_slots(alias: str) -> SlotSessions:
+    """Find out about the sessions that jobs borrow; warn if the engine may not end them."""
+    found = look_at_slots(alias)
+    if not found.may_be_ended:
+        logger.warning(
+            "The engine's role may not end sessions of role %s: if a worker is frozen, rows that "
+            "its jobs have locked stay locked for up to a lease longer. Cure: grant %s to the "
+            "engine's role, or grant it pg_signal_backend.",
+            found.role, found.role,
+        )  # fmt: skip
+    return found
+
+
 def code_version() -> str:
     """A fingerprint of the modules that declare tasks, twelve hexadecimal digits."""
     files = {inspect.getsourcefile(task.func) for task in registry.iter_tasks()}
@@ -78,9 +109,7 @@ def code_version() -> str:
 
 def announce(*, worker_id: int, alias: str, queues: str, slots: int, code: str) -> None:
     """Say what this worker serves and how many connections it may use."""
-    direct = get_settings().DIRECT_DATABASE
-    borrowed = [name for name in postgresql_aliases() if name == alias or name != direct]
-    ceiling = ENGINE_SESSIONS + slots * len(borrowed)
+    ceiling = count_connections(alias, slots)
     tasks = sum(1 for _ in registry.iter_tasks())
     logger.info(
         "Worker %s serves %s with %s slot(s) and %s task(s), code %s, database %r, "

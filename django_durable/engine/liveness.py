@@ -27,6 +27,8 @@ END_SESSIONS = load("end_sessions")
 RECOVER_JOBS = load("recover_jobs")
 TAKE_LOCK = load("take_lock")
 NOTE_BEGUN = load("note_begun")
+READ_PLACE = load("read_place")
+FIND_PROTECTED_ROLES = load("find_protected_roles")
 
 LOCK_NAMESPACE = 0x64757261
 """First key of every worker's advisory lock; the second is the worker's id."""
@@ -169,6 +171,29 @@ def note_begun(connection: Connection, claims: Sequence[tuple[UUID, int]]) -> No
         "lease_tokens": [token for _, token in claims],
     }
     execute(connection, NOTE_BEGUN, params)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a session has come to: equal for two sessions at the same jobs."""
+
+    database: str
+    server_started_at: datetime
+    job_table: int | None
+
+
+def read_place(connection: Connection) -> tuple[Place, str]:
+    """Where a session has come to, and under which role."""
+    row = fetch_one(connection, READ_PLACE, {})
+    assert row is not None  # a select without a table returns one row
+    *place, role = row
+    return Place(*place), role
+
+
+def find_protected_roles(connection: Connection, roles: Sequence[str]) -> list[str]:
+    """Those of some roles whose sessions this connection's role may not end."""
+    rows = fetch_all(connection, FIND_PROTECTED_ROLES, {"roles": list(roles)})
+    return [name for (name,) in rows]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,35 +13,36 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from django_durable.conf import get_settings
-from django_durable.engine import approvals, families, limits, liveness, outcomes, retention, waits
+from django_durable.engine import approvals, families, liveness, outcomes, waits
 from django_durable.engine.clock import machine_seconds
-from django_durable.engine.states import FINISHED, JobState
+from django_durable.engine.declaring import Declaring
+from django_durable.engine.firing import Firing
+from django_durable.engine.pruning import PRUNE_SECONDS, Pruner
+from django_durable.engine.states import JobState
 
 logger = logging.getLogger("django_durable")
 
 LOOK_SECONDS = 0.5
 SECOND_LOOK_SECONDS = 0.4
-PRUNE_SECONDS = 60.0
 CHUNK = 1000
 CANCELLED_AT_ONCE = 50
 """Children cancelled before the worker claims again; each is a commit."""
-WORKER_RETENTION = timedelta(days=7)
 
 
 @dataclass(slots=True)
 class Chore:
-    """Something done every so many seconds, with a fifth of jitter; at once again if it says so."""
+    """Something done every so many seconds, with a fifth of jitter; sooner if it says so."""
 
     seconds: float
-    do: Callable[[], bool | None]
+    do: Callable[[], float | None]
+    """Returns: after how many seconds to do it again, 0 for at once; None: as usual."""
     due_at: float = 0.0
 
     def run_if_due(self, now: float) -> None:
         if now >= self.due_at:
             self.due_at = now + self.seconds * random.uniform(0.8, 1.2)
-            if self.do():
-                self.due_at = now
+            if (pause := self.do()) is not None:
+                self.due_at = now + pause
 
 
 @dataclass(slots=True)
@@ -64,17 +65,22 @@ class Maintenance:
     _looks: dict[int, Look] = field(default_factory=dict)
     _trusts_from: float = 0.0
     _chores: list[Chore] = field(default_factory=list)
+    _firing: Firing = field(init=False)
 
     def __post_init__(self) -> None:
         poll = self.poll_interval.total_seconds()
+        self._firing = Firing(self.connection.alias)
+        declaring = Declaring(alias=self.connection.alias, worker_id=self.worker_id)
         self._chores = [
             Chore(min(poll, LOOK_SECONDS), self.look_for_lost),
             Chore(min(poll, LOOK_SECONDS), self.recover),
             Chore(poll, self.promote),
             Chore(poll, self.fail_overdue),
             Chore(poll, self.cancel_children),
+            Chore(PRUNE_SECONDS, declaring.sync),
+            Chore(poll, self.fire_schedules),
             Chore(PRUNE_SECONDS, self.close_approvals),
-            Chore(PRUNE_SECONDS, self.prune, due_at=machine_seconds() + PRUNE_SECONDS),
+            Chore(PRUNE_SECONDS, Pruner(self.connection).look, machine_seconds() + PRUNE_SECONDS),
         ]
 
     def run_due(self) -> None:
@@ -165,35 +171,28 @@ class Maintenance:
         if overdue:
             self.woken()
 
-    def cancel_children(self) -> bool:
+    def cancel_children(self) -> float | None:
         """Cancel children whose parents' end ends them too, one in each commit.
 
-        Repeated, so that neither a crash nor a child started late lets one escape. Returns: whether
-        there are more.
+        Repeated, so that neither a crash nor a child started late lets one escape; at once if there
+        are more.
         """
         children = families.find_children_to_cancel(self.connection, limit=CANCELLED_AT_ONCE)
         if children is None:
-            return False
+            return None
         for child_id in children:
             outcomes.follow_parent(self.connection.alias, child_id)
         if children:
             self.woken()
         families.clear_cancels_children(self.connection, limit=CHUNK)
-        return len(children) == CANCELLED_AT_ONCE
+        return 0.0 if len(children) == CANCELLED_AT_ONCE else None
+
+    def fire_schedules(self) -> None:
+        """Decide on the ticks that are due."""
+        if self._firing.fire_due():
+            self.woken()
 
     def close_approvals(self) -> None:
         """Mark questions closed whose job ended; nobody could answer them any more before that."""
         while approvals.close_some(self.connection.alias, limit=CHUNK) == CHUNK:
             pass
-
-    def prune(self) -> None:
-        """Delete one chunk of each kind of what finished long enough ago."""
-        for state in FINISHED:
-            kept = get_settings().retention(state.value)
-            if kept is not None:
-                retention.prune_jobs(self.connection, state.value, kept, limit=CHUNK)
-        if (kept := get_settings().retention("EVENT")) is not None:
-            retention.prune_events(self.connection, kept, limit=CHUNK)
-        limits.prune_starts(self.connection, limit=CHUNK)
-        retention.prune_keys(self.connection, limit=CHUNK)
-        retention.prune_workers(self.connection, WORKER_RETENTION)

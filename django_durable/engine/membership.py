@@ -82,7 +82,7 @@ def join(
     listener = Listener(
         worker_id=worker_id,
         lease=lease,
-        alias=get_settings().DIRECT_DATABASE or alias,
+        alias=get_settings().DIRECT_DATABASE or sessions.engine_alias(alias),
         writer=writer,
         listens=options.listens,
         hooks=hooks,

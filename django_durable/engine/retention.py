@@ -1,8 +1,13 @@
 """Deleting what finished long enough ago, a chunk at a time, never a live job."""
 
-from datetime import timedelta
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
 
-from django_durable.engine.sql import Connection, execute, load
+from django_durable.conf import get_settings
+from django_durable.engine.sql import Connection, execute, fetch_one, load
 
 PRUNE_JOBS = load("prune_jobs")
 PRUNE_EVENTS = load("prune_events")
@@ -10,10 +15,68 @@ PRUNE_KEYS = load("prune_keys")
 PRUNE_WORKERS = load("prune_workers")
 
 
-def prune_jobs(connection: Connection, state: str, retention: timedelta, *, limit: int) -> int:
-    """Delete up to ``limit`` jobs in a final state that finished before the retention; how many."""
-    params = {"state": state, "retention": retention, "limit": limit}
-    return execute(connection, PRUNE_JOBS, params)
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How long jobs in a final state are kept: those of one queue, or of all but some."""
+
+    state: str
+    kept: timedelta | None
+    """None: for ever."""
+    queue: str | None = None
+    other_queues: tuple[str, ...] = ()
+    """With no queue: those that have rules of their own."""
+
+
+def rules_of(state: str) -> Iterator[Rule]:
+    """The rules for a final state: each queue's that has its own, then that of all others."""
+    settings = get_settings()
+    own = [name for name, kept in settings.queue_retention.items() if state in kept]
+    for name in own:
+        yield Rule(state, settings.retention(state, name), queue=name)
+    yield Rule(state, settings.retention(state), other_queues=tuple(own))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far a pass over old jobs has come: when the last one finished, and its id."""
+
+    time: datetime
+    id: UUID
+
+
+BEGINNING = Place(datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0))
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What became of a chunk of old jobs, and where the next one begins."""
+
+    pruned: int
+    end: Place
+    is_last: bool
+
+
+def prune_jobs(connection: Connection, rule: Rule, *, after: Place, limit: int) -> Chunk:
+    """Look at up to ``limit`` jobs that a rule keeps no longer; delete those nobody needs."""
+    if rule.kept is None:
+        return Chunk(0, after, is_last=True)
+    row = fetch_one(connection, PRUNE_JOBS, parameters(rule, after=after, limit=limit))
+    assert row is not None  # a select without a table returns one row
+    seen, pruned, time, last = row
+    return Chunk(pruned, Place(time, last) if seen else after, is_last=seen < limit)
+
+
+def parameters(rule: Rule, *, after: Place, limit: int) -> dict[str, Any]:
+    """What the statement takes."""
+    return {
+        "state": rule.state,
+        "retention": rule.kept,
+        "queue": rule.queue,
+        "other_queues": list(rule.other_queues),
+        "after_time": after.time,
+        "after_id": after.id,
+        "limit": limit,
+    }
 
 
 def prune_events(connection: Connection, retention: timedelta, *, limit: int) -> int:

@@ -60,7 +60,7 @@ class Worker:
     member: Membership = field(init=False)
     _is_empty: bool = False
     _is_lost: bool = False
-    _is_pooled: bool = False
+    _slot_sessions: sessions.SlotSessions = field(init=False)
     _must_reconcile: bool = False
     _next_reconcile: float = 0.0
 
@@ -127,7 +127,8 @@ class Worker:
         boot.check_migrations(self.alias)
         boot.check_tasks()
         boot.declare_limits(self.alias)
-        self.writer = GroupWriter(lambda: sessions.connect(self.alias))
+        boot.check_aliases(self.alias)
+        self.writer = GroupWriter(lambda: sessions.connect(sessions.engine_alias(self.alias)))
         self.finisher = Finisher(
             self.writer,
             is_busy=lambda: self.slots.waiting > 0,
@@ -140,7 +141,7 @@ class Worker:
             wear=Wear(max_jobs=self.options.max_jobs, max_memory=self.options.max_memory),
         )
         self._join()
-        self._is_pooled = self.writer.call(sessions.is_pooled)
+        self._slot_sessions = boot.examine_slots(self.alias)
         self.slots.start()
         self.finisher.start()
         gc.freeze()  # what is there by now stays; looking through it again and again is slow
@@ -190,6 +191,7 @@ class Worker:
             self.bell.ring()
 
     def _make_run(self, job: Job, records: list[Recorded]) -> Run:
+        slot_sessions, lease = self._slot_sessions, self.options.lease.total_seconds()
         return Run(
             job=job,
             task=registry.get_task(job.task_path),
@@ -197,8 +199,8 @@ class Worker:
             history=history_of(job, records),
             writer=self.writer,
             lease_is_fresh=self.member.lease.is_fresh,
-            session_timeout=self.options.lease.total_seconds() if self._is_pooled else None,
-            prepares=not self._is_pooled,
+            session_timeout=None if slot_sessions.end_with_worker else lease,
+            prepares=not slot_sessions.is_pooled,
             parallel=True,
         )
 

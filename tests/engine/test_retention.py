@@ -15,11 +15,11 @@ from django_durable import (
     task,
     wait_for_event,
 )
-from django_durable.engine import retention
-from django_durable.engine.clock import StatementTimestamp
+from django_durable.engine import pruning, retention
+from django_durable.engine.clock import StatementTimestamp, machine_seconds
+from django_durable.engine.pruning import Pruner
 from django_durable.models import Attempt, Checkpoint, Event, IdempotencyKey, Job
 from django_durable.testing import run_jobs
-from tests.protocol.stories_losses import new_maintenance
 from tests.testapp.durable_stories import quick
 from tests.testapp.tasks import fulfil
 
@@ -36,8 +36,23 @@ def aged(**columns: object) -> None:
         )
 
 
-def pruned(limit: int = 100) -> int:
-    return retention.prune_jobs(connection, "SUCCESSFUL", WEEK, limit=limit)
+def aged_by(interval: str, *, but_first: int) -> None:
+    """All finished jobs but the first enqueued ones as finished 8 days ago, less an interval."""
+    first = [job.pk for job in Job.objects.order_by("id")[:but_first]]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "update durable_job set finished_at = finished_at - interval '8 days' + %s::interval "
+            "where finished_at is not null and id <> all (%s)",
+            [interval, first],
+        )
+
+
+RULE = retention.Rule("SUCCESSFUL", WEEK)
+
+
+def pruned(limit: int = 100, rule: retention.Rule = RULE) -> int:
+    chunk = retention.prune_jobs(connection, rule, after=retention.BEGINNING, limit=limit)
+    return chunk.pruned
 
 
 @pytest.fixture(autouse=True)
@@ -127,6 +142,119 @@ def test_a_job_with_live_children_is_spared() -> None:
     assert pruned() == 1
 
 
+class QueueTests:
+    """Queues with lengths of their own."""
+
+    @pytest.fixture(autouse=True)
+    def _of_three_queues(self) -> None:
+        for name in ("mails", "audits", "default"):
+            enqueue(quick.using(queue_name=name), name)
+        run_jobs()
+        aged()
+
+    def left(self) -> set[str]:
+        return set(Job.objects.values_list("queue_name", flat=True))
+
+    def test_their_jobs_go_by_them_and_all_others_by_the_states(self, settings: Settings) -> None:
+        settings.DURABLE = {
+            "RETENTION": {
+                "SUCCESSFUL": timedelta(days=30),
+                "QUEUES": {"mails": {"SUCCESSFUL": WEEK}, "audits": {"SUCCESSFUL": None}},
+            }
+        }
+        Pruner(connection).look()
+
+        assert self.left() == {"audits", "default"}
+
+    def test_one_kept_for_ever_stays_when_the_others_go(self, settings: Settings) -> None:
+        settings.DURABLE = {"RETENTION": {"QUEUES": {"audits": {"SUCCESSFUL": None}}}}
+        Pruner(connection).look()
+
+        assert self.left() == {"audits"}
+
+    def test_a_state_without_a_length_of_its_own_is_kept_as_everywhere(
+        self, settings: Settings
+    ) -> None:
+        settings.DURABLE = {"RETENTION": {"QUEUES": {"audits": {"FAILED": None}}}}
+        Pruner(connection).look()
+
+        assert self.left() == set()
+
+
+class PaceTests:
+    """A look is bounded, goes on where the last one ended, and rests between."""
+
+    def test_what_is_spared_does_not_stand_in_the_way_of_what_is_behind(self) -> None:
+        for n in range(3):
+            enqueue(quick.using(idempotency_key=str(n), idempotency_retention=4 * WEEK), "a")
+        run_jobs()
+        aged()
+        enqueue(quick, "b")
+        run_jobs()
+        aged_by("1 hour", but_first=3)
+        pruner = Pruner(connection, chunk=2)
+
+        pauses = [pruner.look(), pruner.look()]
+
+        assert Job.objects.count() == 3
+        assert pauses[0] is not None
+        assert pauses[1] is None
+
+    def test_a_look_looks_at_no_more_than_a_chunk(self) -> None:
+        enqueue_many(quick.bind(str(i)) for i in range(5))
+        run_jobs()
+        aged()
+        pruner = Pruner(connection, chunk=2)
+
+        pruner.look()
+
+        assert Job.objects.count() == 3
+
+    def test_a_pass_goes_on_where_the_last_one_ended_and_once_an_hour_from_the_top(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        enqueue(quick.using(idempotency_key="k", idempotency_retention=4 * WEEK), "a")
+        run_jobs()
+        aged()
+        pruner = Pruner(connection)
+        pruner.look()
+        IdempotencyKey.objects.update(expires_at="2020-01-01T00:00Z")
+
+        pruner.look()
+        assert Job.objects.count() == 1
+        monkeypatch.setattr(pruning, "machine_seconds", lambda: machine_seconds() + 3601)
+        pruner.look()
+
+        assert Job.objects.count() == 0
+
+    def test_chunks_become_smaller_when_they_take_long(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        enqueue_many(quick.bind(str(i)) for i in range(100))
+        run_jobs()
+        aged()
+        monkeypatch.setattr(pruning, "LOOK_SECONDS", 0.0)
+        pruner = Pruner(connection, chunk=64)
+
+        pruner.look()
+
+        assert pruner.chunk < 64
+
+    def test_a_changed_setting_begins_anew(self, settings: Settings) -> None:
+        enqueue(quick, "a")
+        run_jobs()
+        aged()
+        settings.DURABLE = {"RETENTION": {"SUCCESSFUL": None}}
+        pruner = Pruner(connection)
+        pruner.look()
+        assert Job.objects.count() == 1
+        settings.DURABLE = {}
+
+        pruner.look()
+
+        assert Job.objects.count() == 0
+
+
 class EventTests:
     def test_old_ones_go_emitted_or_not(self) -> None:
         old_event("emitted", emitted=OLD)
@@ -160,10 +288,10 @@ class EventTests:
     def test_workers_prune_them_as_the_settings_say(self, settings: Settings) -> None:
         old_event("a")
         settings.DURABLE = {"RETENTION": {"EVENT": None}}
-        new_maintenance().prune()
+        Pruner(connection).look()
         assert Event.objects.count() == 1
         settings.DURABLE = {"RETENTION": {"EVENT": WEEK}}
-        new_maintenance().prune()
+        Pruner(connection).look()
 
         assert Event.objects.count() == 0
 

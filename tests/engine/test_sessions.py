@@ -1,11 +1,17 @@
-"""The pools that a worker switches on."""
+"""A worker's sessions: its pools, their ceiling, the engine's own and where they lead."""
 
+from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import connection, connections
+from pytest_django import Settings
 
-from django_durable.engine import sessions
+from django_durable.checks import check_database
+from django_durable.engine import boot, liveness, sessions
+from django_durable.engine.boot import NotReadyError
+from django_durable.engine.sql import execute
 
 
 def pool_after(monkeypatch: pytest.MonkeyPatch, *, slots: int, **options: Any) -> Any:
@@ -27,3 +33,135 @@ def test_a_lone_slot_has_a_connection_for_a_branch(monkeypatch: pytest.MonkeyPat
 
 def test_a_pool_of_the_users_own_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pool_after(monkeypatch, slots=16, pool={"max_size": 3}) == {"max_size": 3}
+
+
+def test_slots_share_as_many_connections_as_the_settings_say(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    settings.DURABLE = {"SLOT_CONNECTIONS": 5}
+
+    assert pool_after(monkeypatch, slots=16)["max_size"] == 5
+    assert pool_after(monkeypatch, slots=3)["max_size"] == 3
+
+
+def test_a_server_that_vanished_is_noticed_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool_after(monkeypatch, slots=1, keepalives_idle=99)
+
+    options = connections.settings["other"]["OPTIONS"]
+    assert options["keepalives_idle"] == 99
+    assert options["tcp_user_timeout"] == 30_000
+
+
+class AliasTests:
+    """Aliases for the engine only are no business of the slots."""
+
+    @pytest.fixture(autouse=True)
+    def _three_aliases(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        names = ["default", "own", "reports"]
+        monkeypatch.setattr(sessions, "postgresql_aliases", lambda: names)
+        monkeypatch.setitem(connections.settings, "own", {})
+
+    @pytest.mark.parametrize(
+        ("durable", "ceiling"),
+        [
+            ({}, 3 + 3 * 16),
+            ({"DIRECT_DATABASE": "own"}, 3 + 2 * 16),
+            ({"ENGINE_DATABASE": "own", "SLOT_CONNECTIONS": 4}, 3 + 2 * 4),
+            ({"ENGINE_DATABASE": "default"}, 3 + 3 * 16),
+        ],
+    )
+    def test_the_ceiling_counts_what_jobs_may_borrow(
+        self, settings: Settings, durable: dict[str, Any], ceiling: int
+    ) -> None:
+        settings.DURABLE = durable
+
+        assert sessions.count_connections("default", 16) == ceiling
+
+
+@pytest.mark.django_db
+class LimitTests:
+    def limits(self, session: Any) -> list[str]:
+        names = ("statement_timeout", "idle_in_transaction_session_timeout")
+        return [session.execute(f"show {name}").fetchone()[0] for name in names]
+
+    def test_the_server_ends_what_the_engine_leaves_lying(self, settings: Settings) -> None:
+        wrapper = sessions.own_wrapper("default")
+        wrapper.ensure_connection()
+        with sessions.connect("default") as session:
+            assert self.limits(session) == self.limits(wrapper.connection) == ["1min", "15s"]
+        wrapper.close()
+
+    def test_as_the_settings_say(self, settings: Settings) -> None:
+        settings.DURABLE = {
+            "STATEMENT_TIMEOUT": timedelta(seconds=5),
+            "IDLE_TRANSACTION_TIMEOUT": None,
+        }
+        with sessions.connect("default") as session:
+            assert self.limits(session) == ["5s", "0"]
+
+
+@pytest.fixture
+def roles(transactional_db: None) -> Iterator[None]:
+    execute(
+        connection, "create role durable_a; create role durable_b; grant durable_a to durable_b", {}
+    )
+    yield
+    execute(connection, "reset role; drop role durable_a, durable_b", {})
+
+
+def test_a_role_may_end_the_sessions_of_those_it_is_a_member_of(roles: None) -> None:
+    def protected() -> list[str]:
+        return liveness.find_protected_roles(connection, ["durable_a", "durable_b", "postgres"])
+
+    assert protected() == []
+    execute(connection, "set role durable_b", {})
+    assert protected() == ["postgres"]
+    execute(connection, "set role durable_a", {})
+    assert protected() == ["durable_b", "postgres"]
+    execute(connection, "reset role; grant pg_signal_backend to durable_a; set role durable_a", {})
+    assert protected() == ["postgres"]
+
+
+class StrayTests:
+    """Aliases that are said to lead to the jobs."""
+
+    @pytest.fixture(autouse=True)
+    def _another_way(
+        self, transactional_db: None, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        other = dict(connections.settings["default"])
+        monkeypatch.setitem(connections.settings, "other", other)
+        settings.DURABLE = {"ENGINE_DATABASE": "other"}
+        self.other = other
+
+    def test_one_that_leads_to_the_same_database_is_none(self) -> None:
+        assert sessions.find_strays("default") == []
+
+    def test_one_that_leads_to_another_database_is_named(self) -> None:
+        self.other["NAME"] = "postgres"
+
+        assert sessions.find_strays("default") == ["other"]
+
+    def test_the_system_check_says_so(self) -> None:
+        self.other["NAME"] = "postgres"
+
+        (found,) = check_database(databases=["default"])
+
+        assert found.id == "durable.E007"
+        assert "Not the database of 'default', which holds the jobs: 'other'." in found.msg
+
+    def test_one_that_does_not_answer_is_an_error_of_the_check(self) -> None:
+        self.other["NAME"] = "nowhere"
+
+        (found,) = check_database(databases=["default"])
+
+        assert found.id == "durable.E007"
+        assert "nowhere" in found.msg
+
+    def test_no_worker_starts(self) -> None:
+        self.other["NAME"] = "postgres"
+
+        with pytest.raises(NotReadyError, match="other ways to the same database"):
+            boot.check_aliases("default")

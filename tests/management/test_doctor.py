@@ -289,12 +289,15 @@ class ServerTests(TestCase):
             oldest_begin=server.database_now() - 2 * HOUR,
         )
 
-        with mock.patch.object(server, "read_server", return_value=found):
+        with (
+            mock.patch.object(server, "read_server", return_value=found),
+            mock.patch.object(server, "find_protected_roles", return_value=["durable"]),
+        ):
             said = {finding.code: finding for finding in server.sessions_are_in_order()}
 
         assert set(said) == {"standby", "roles", "old-transaction", "notification-queue"}
         assert said["standby"].level == "FAIL"
-        assert "connected as durable, this process as" in said["roles"].says
+        assert "which may not end sessions of durable:" in said["roles"].says
         assert "pg_terminate_backend(4711)" in str(said["old-transaction"].cure)
         assert "70% full" in said["notification-queue"].says
 

@@ -163,6 +163,34 @@ class PruneTests(TestCase):
         assert remaining() == {str(job.pk)}
 
 
+@override_settings(
+    DURABLE={"RETENTION": {"FAILED": None, "QUEUES": {"mails": {"SUCCESSFUL": timedelta(days=1)}}}}
+)
+class QueueTests(TestCase):
+    def test_queues_with_lengths_of_their_own(self) -> None:
+        rewritten_job(old_job(days=2), queue_name="mails")
+        kept = old_job(days=2)
+
+        planned = document("prune", "--dry-run")["kinds"]
+        text = typed("prune")
+
+        rule = "A SUCCESSFUL job of queue mails is kept 24 h"
+        assert f"{rule}: DURABLE['RETENTION']['QUEUES']['mails']['SUCCESSFUL']." in text
+        assert planned["mails/SUCCESSFUL"]["pruned"]["count"] == 1
+        assert planned["SUCCESSFUL"]["pruned"]["count"] == 0
+        assert remaining() == {str(kept.pk)}
+
+    def test_one_queue_only(self) -> None:
+        rewritten_job(old_job(days=2), queue_name="mails")
+        rewritten_job(old_job("CANCELLED"), queue_name="mails")
+        kept = [old_job(), rewritten_job(old_job("FAILED", days=91), queue_name="mails")]
+
+        kinds = document("prune", "--queue", "mails")["kinds"]
+
+        assert list(kinds) == ["mails/SUCCESSFUL", "mails/FAILED", "mails/CANCELLED"]
+        assert remaining() == {str(job.pk) for job in kept}
+
+
 class DryRunTests(TestCase):
     def test_says_what_would_go_and_deletes_nothing(self) -> None:
         copies(old_job(), 4)
@@ -196,7 +224,7 @@ class ChunkTests:
             text = typed("prune", "--chunk", "3")
 
         deletions = [statement for statement in sent if "delete from durable_job " in statement]
-        assert len(deletions) == 4 + 1 + 1  # 3, 3, 1 and none; none of each other state
+        assert len(deletions) == 3 + 1 + 1  # 3, 3 and 1; none of each other state
         assert [line for line in text.splitlines() if "deleted" in line] == [
             "  3 SUCCESSFUL jobs deleted.",
             "  6 SUCCESSFUL jobs deleted.",

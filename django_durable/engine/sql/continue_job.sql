@@ -2,8 +2,8 @@
 -- Takes:   job_id, lease_token; arguments; notify: whether to wake, but for quiet_queues.
 -- Returns: one row: whether cancelling was asked for, and then nothing is changed; due_at; void.
 --          No row: the lease is lost, or this is done already.
--- Locks:   the job's row for no key update; the checkpoints it removes.
--- Index:   durable_job_pkey, durable_checkpoint_pkey.
+-- Locks:   the job's row for no key update; the checkpoints and the taken messages it removes.
+-- Index:   durable_job_pkey, durable_checkpoint_pkey, message_job.
 with
 held as (
     select id, cancel_requested_at is not null as cancelled from durable_job
@@ -13,6 +13,15 @@ held as (
 removed as (
     delete from durable_checkpoint as old using held
     where old.job_id = held.id and not held.cancelled
+),
+-- a keyed one stays for as long as a key usually answers, so that a repeated send is still known
+read as (
+    delete from durable_message as message using held
+    where message.job_id = held.id and message.taken_as is not null and not held.cancelled
+        and (
+            message.idempotency_key is null
+            or message.sent_at < statement_timestamp() - interval '7 days'
+        )
 ),
 -- attempts count anew, and so does the time since the first began
 continued as (

@@ -92,6 +92,7 @@ cross join lateral (
             wanted.rate - started.jobs
         ) as room,
         wanted.concurrency = 1 and key.limit_key <> '' as keeps_order
+    offset 0  -- so that it is counted once, not wherever it is named
 ) as place
 left join lateral (
     select first.id, first.priority, first.due_at

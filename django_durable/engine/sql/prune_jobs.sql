@@ -1,14 +1,34 @@
--- Does:    deletes one chunk of jobs that finished long enough ago, with all that belongs to them.
--- Takes:   state; retention: an interval since finished_at; limit.
--- Returns: nothing; the count says how many. Spared: a job whose idempotency key lives, or whose
---          period of uniqueness does; one whose parent may run again, which must then find it; and
---          one with live children, whose turns and ends are settled with it.
+-- Does:    looks at one chunk of the jobs that finished long enough ago, and deletes those that are
+--          needed no more, with all that belongs to them.
+-- Takes:   state; retention: an interval since finished_at; queue: only of that one, or null, and
+--          then of all but other_queues; after_time, after_id: where the chunk before ended, or the
+--          beginning of time; limit: how many jobs to look at, deleted or not.
+-- Returns: one row: how many were looked at, how many deleted; finished_at and id of the last looked
+--          at. Spared: a job whose idempotency key lives, or whose period of uniqueness does; one whose
+--          parent may run again, which must then find it; and one with live children, whose turns
+--          and ends are settled with it.
 -- Locks:   the job rows for update, skip locked; finished ones only.
 -- Index:   job_finished, idempotencykey_job, durable_job_pkey, durable_checkpoint_pkey.
 with
+seen as materialized (
+    select id, finished_at, queue_name from durable_job
+    where state = %(state)s::text
+        and finished_at < statement_timestamp() - %(retention)s::interval
+        and finished_at >= %(after_time)s::timestamptz
+        and (finished_at, id) > (%(after_time)s::timestamptz, %(after_id)s::uuid)
+    order by finished_at, id
+    limit %(limit)s
+),
 doomed as (
     select job.id from durable_job as job
-    where job.state = %(state)s::text
+    where job.id in (
+        select id from seen
+        where case
+            when %(queue)s::text is null then queue_name <> all (%(other_queues)s::text[])
+            else queue_name = %(queue)s::text
+        end
+    )
+        and job.state = %(state)s::text
         and job.finished_at < statement_timestamp() - %(retention)s::interval
         and not exists (
             select from durable_idempotencykey as k
@@ -23,8 +43,6 @@ doomed as (
             select from durable_job as child
             where child.parent_id = job.id and child.finished_at is null
         )
-    order by job.finished_at
-    limit %(limit)s
     for update of job skip locked
 ),
 checkpoints as (
@@ -50,5 +68,13 @@ attempts as (
 ),
 keys as (
     delete from durable_idempotencykey using doomed where durable_idempotencykey.job_id = doomed.id
+),
+pruned as (
+    delete from durable_job using doomed where durable_job.id = doomed.id
+    returning durable_job.id
 )
-delete from durable_job using doomed where durable_job.id = doomed.id
+select
+    (select count(*) from seen),
+    (select count(*) from pruned),
+    (select finished_at from seen order by finished_at desc, id desc limit 1),
+    (select id from seen order by finished_at desc, id desc limit 1)

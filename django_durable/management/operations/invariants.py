@@ -10,10 +10,10 @@ from django.apps import apps
 from django.db import connections
 from django.db.models import CheckConstraint, F, Func, Q, TextField, Value
 
-from django_durable.conf import get_settings
 from django_durable.engine import registry
 from django_durable.engine.boot import code_version
 from django_durable.engine.claims import find_ready_queues
+from django_durable.engine.retention import rules_of
 from django_durable.engine.sql import fetch_all, load
 from django_durable.engine.states import FINISHED, JobState
 from django_durable.exceptions import PoisonJobError
@@ -179,11 +179,11 @@ def poison_is_rare() -> Iterator[Finding]:
 def old_rows_are_pruned() -> Iterator[Finding]:
     """Workers prune every minute; what is long over and still there says that they do not."""
     overdue: list[str] = []
-    for state in FINISHED:
-        kept = get_settings().retention(state.value)
-        if kept is not None:
-            old = old_jobs(state.value, kept + PRUNING_LAG).exclude(spared_jobs())
-            overdue += [f"{count} {state.value}"] if (count := count_rows(old)) else []
+    for rule in (rule for state in FINISHED for rule in rules_of(state.value)):
+        if rule.kept is not None:
+            old = old_jobs(rule, rule.kept + PRUNING_LAG).exclude(spared_jobs())
+            where = f" of queue {rule.queue}" if rule.queue else ""
+            overdue += [f"{count} {rule.state}{where}"] if (count := count_rows(old)) else []
     expired = count_rows(expired_keys())
     says = f"{count_of(expired, 'expired key')} of once() to prune."
     if overdue:

@@ -6,19 +6,25 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 from django.db.models import Exists, OuterRef, Q, Value
 from django.db.models.functions import Coalesce, Concat
 
-from django_durable.conf import get_settings
+from django_durable.conf import OF_QUEUES, get_settings
 from django_durable.engine import retention
 from django_durable.engine.clock import StatementTimestamp
-from django_durable.engine.maintenance import WORKER_RETENTION
+from django_durable.engine.pruning import WORKER_RETENTION
 from django_durable.engine.states import FINISHED, CheckpointState, JobState
 from django_durable.engine.waits import event_key
-from django_durable.management.operations.operation import Operation, Options, positive
+from django_durable.management.operations.operation import (
+    Operation,
+    Options,
+    positive,
+    queue_name,
+)
 from django_durable.management.operations.output import Output, count_of, span
 from django_durable.management.operations.reading import (
     ZERO,
@@ -49,8 +55,8 @@ class Kind:
     """The rows whose time is over. None: they are kept for ever."""
     spared: Q
     """Those of them that stay all the same."""
-    prune: Callable[[Any, int], int]
-    """Deletes one chunk on a connection; how many."""
+    prune: Callable[[Any, int], Iterator[int]]
+    """Deletes chunk after chunk on a connection, to the end; how many in each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +67,16 @@ class Pruned:
     spared: Bounded
 
 
-def kinds() -> Iterator[Kind]:
-    """What there is to prune, as the settings say."""
+def kinds(queue: str | None = None) -> Iterator[Kind]:
+    """What there is to prune, as the settings say; of one queue only its jobs."""
     for state in FINISHED:
-        yield _kind_of_jobs(state.value, get_settings().retention(state.value))
+        if queue is None:
+            yield from map(_kind_of_jobs, retention.rules_of(state.value))
+        else:
+            kept = get_settings().retention(state.value, queue)
+            yield _kind_of_jobs(retention.Rule(state.value, kept, queue=queue))
+    if queue is not None:
+        return
     yield _kind_of_events(get_settings().retention("EVENT"))
     yield Kind(
         name="keys",
@@ -72,7 +84,9 @@ def kinds() -> Iterator[Kind]:
         rule="A key of once() goes when it is expired; the key of a job goes with its job.",
         old=expired_keys(),
         spared=Q(pk__in=[]),
-        prune=lambda connection, limit: retention.prune_keys(connection, limit=limit),
+        prune=lambda connection, limit: _until_none(
+            partial(retention.prune_keys, connection, limit=limit)
+        ),
     )
     yield Kind(
         name="workers",
@@ -80,22 +94,39 @@ def kinds() -> Iterator[Kind]:
         rule=f"The row of a worker is kept {span(WORKER_RETENTION)} after its end.",
         old=ended_workers(),
         spared=Q(Exists(Job.objects.running().filter(worker_id=OuterRef("pk")))),
-        prune=lambda connection, _: retention.prune_workers(connection, WORKER_RETENTION),
-    )
-
-
-def _kind_of_jobs(state: str, kept: timedelta | None) -> Kind:
-    length = "for ever" if kept is None else span(kept)
-    return Kind(
-        name=state,
-        noun=f"{state} job",
-        rule=f"A {state} job is kept {length}: DURABLE['RETENTION']['{state}'].",
-        old=None if kept is None else old_jobs(state, kept),
-        spared=spared_jobs(),
-        prune=lambda connection, limit: (
-            0 if kept is None else retention.prune_jobs(connection, state, kept, limit=limit)
+        prune=lambda connection, _: _until_none(
+            partial(retention.prune_workers, connection, WORKER_RETENTION)
         ),
     )
+
+
+def _until_none(prune: Callable[[], int]) -> Iterator[int]:
+    return iter(prune, 0)
+
+
+def _kind_of_jobs(rule: retention.Rule) -> Kind:
+    length = "for ever" if rule.kept is None else span(rule.kept)
+    of_queue, setting = "", f"DURABLE['RETENTION']['{rule.state}']"
+    if rule.queue is not None:
+        of_queue = f" of queue {rule.queue}"
+        if rule.state in get_settings().queue_retention.get(rule.queue, {}):
+            setting = f"DURABLE['RETENTION']['{OF_QUEUES}']['{rule.queue}']['{rule.state}']"
+    return Kind(
+        name=rule.state if rule.queue is None else f"{rule.queue}/{rule.state}",
+        noun=f"{rule.state} job",
+        rule=f"A {rule.state} job{of_queue} is kept {length}: {setting}.",
+        old=None if rule.kept is None else old_jobs(rule, rule.kept),
+        spared=spared_jobs(),
+        prune=lambda connection, limit: _prune_jobs(rule, connection, limit),
+    )
+
+
+def _prune_jobs(rule: retention.Rule, connection: Any, limit: int) -> Iterator[int]:
+    place, is_last = retention.BEGINNING, False
+    while not is_last:
+        chunk = retention.prune_jobs(connection, rule, after=place, limit=limit)
+        place, is_last = chunk.end, chunk.is_last
+        yield chunk.pruned
 
 
 def _kind_of_events(kept: timedelta | None) -> Kind:
@@ -109,8 +140,8 @@ def _kind_of_events(kept: timedelta | None) -> Kind:
         rule=f"A broadcast event is kept {length}: DURABLE['RETENTION']['EVENT'].",
         old=None if kept is None else old_events(kept),
         spared=Q(Exists(waiting)),
-        prune=lambda connection, limit: (
-            0 if kept is None else retention.prune_events(connection, kept, limit=limit)
+        prune=lambda connection, limit: _until_none(
+            lambda: 0 if kept is None else retention.prune_events(connection, kept, limit=limit)
         ),
     )
 
@@ -122,8 +153,11 @@ def old_events(kept: timedelta) -> QuerySet[Event]:
     return events.filter(is_old, created_at__lt=long_ago)
 
 
-def old_jobs(state: str, kept: timedelta) -> JobQuerySet:
-    return all_jobs().filter(state=state, finished_at__lt=StatementTimestamp() - kept)
+def old_jobs(rule: retention.Rule, kept: timedelta) -> JobQuerySet:
+    jobs = all_jobs().filter(state=rule.state, finished_at__lt=StatementTimestamp() - kept)
+    if rule.queue is not None:
+        return jobs.filter(queue_name=rule.queue)
+    return jobs.exclude(queue_name__in=rule.other_queues)
 
 
 def spared_jobs() -> Q:
@@ -147,7 +181,7 @@ def ended_workers() -> QuerySet[Worker]:
 
 def run(output: Output, options: Options) -> None:
     answers: dict[str, Pruned] = {}
-    for kind in kinds():
+    for kind in kinds(options["queue"]):
         output.progress(kind.rule)
         answers[kind.name] = _prune_kind(output, kind, options)
     if output.as_json:
@@ -172,9 +206,10 @@ def _prune_kind(output: Output, kind: Kind, options: Options) -> Pruned:
 def _prune_to_the_end(output: Output, kind: Kind, chunk: int) -> Bounded:
     """Delete chunk after chunk until none is left. Each is committed, so stopping loses nothing."""
     total = 0
-    while gone := kind.prune(connections[jobs_alias()], chunk):
+    for gone in kind.prune(connections[jobs_alias()], chunk):
         total += gone
-        output.progress(f"  {count_of(total, kind.noun)} deleted.")
+        if gone:
+            output.progress(f"  {count_of(total, kind.noun)} deleted.")
     if not total:
         output.progress("  Nothing to delete.")
     return Bounded(total, is_exact=True)
@@ -184,12 +219,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would be deleted, and delete nothing"
     )
+    parser.add_argument("--queue", type=queue_name, metavar="NAME", help="only jobs of this queue")
     parser.add_argument(
         "--chunk",
         type=positive,
         default=DEFAULT_CHUNK,
         metavar="N",
-        help=f"how many jobs to delete in one commit (default: {DEFAULT_CHUNK})",
+        help=f"how many jobs to look at in one commit (default: {DEFAULT_CHUNK})",
     )
 
 

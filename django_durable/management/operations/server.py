@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import psycopg
 from django.apps import apps
 from django.db import connections
 from django.utils import timezone
 
 from django_durable.conf import get_settings
-from django_durable.engine.sessions import ENGINE_SESSIONS, postgresql_aliases
+from django_durable.engine.boot import STRAYS_HINT, describe_strays
+from django_durable.engine.liveness import find_protected_roles, read_place
+from django_durable.engine.sessions import connect, count_connections, engine_alias, find_strays
 from django_durable.engine.sql import fetch_all, fetch_one, load
 from django_durable.management.operations.finding import FAIL, WARN, Finding
 from django_durable.management.operations.output import age, count_of, span
@@ -143,7 +146,7 @@ def connections_suffice() -> Iterator[Finding]:
     limits = [int(settings.get(name, 0)) for name in _CONNECTION_LIMITS]
     usable = limits[0] - sum(limits[1:])
     workers = [w for w in read_workers(database_now()) if w.is_alive]
-    ceiling = sum(ENGINE_SESSIONS + w.slots * len(postgresql_aliases()) for w in workers)
+    ceiling = sum(count_connections(jobs_alias(), worker.slots) for worker in workers)
     says = (
         f"{count_of(len(workers), 'live worker')} may use {ceiling} of {usable} connections; "
         f"{server.sessions} are open now."
@@ -165,15 +168,7 @@ def sessions_are_in_order() -> Iterator[Finding]:
             says="The jobs' database is a standby: nothing can be written.",
             cure="let DATABASES name the primary.",
         )
-    strangers = sorted(set(server.worker_roles) - {server.role})
-    if strangers:
-        yield Finding(
-            code="roles",
-            level=WARN,
-            says=f"Workers are connected as {', '.join(strangers)}, this process as {server.role}: "
-            "a role can end only its own sessions, and a lost worker's have to be ended.",
-            cure="give all workers one database role, or grant pg_signal_backend.",
-        )
+    yield from roles_suffice(server)
     now = database_now()
     if server.oldest_begin is not None and now - server.oldest_begin > OLDEST_TRANSACTION:
         yield Finding(
@@ -191,6 +186,32 @@ def sessions_are_in_order() -> Iterator[Finding]:
             "full, enqueueing fails.",
             cure="find the session that listens and never fetches: it is in a transaction.",
         )
+
+
+def roles_suffice(server: Server) -> Iterator[Finding]:
+    """Whether the engine's role may end the sessions of lost workers."""
+    with connect(engine_alias(jobs_alias())) as own:
+        _, role = read_place(own)
+        protected = find_protected_roles(own, [server.role, *server.worker_roles])
+    if protected:
+        yield Finding(
+            code="roles",
+            level=WARN,
+            says=f"Workers' engines are connected as {role}, which may not end sessions of "
+            f"{', '.join(protected)}: what a frozen worker has locked stays locked for longer.",
+            cure=f"grant {protected[0]} to {role}, or grant pg_signal_backend to {role}.",
+        )
+
+
+def aliases_agree() -> Iterator[Finding]:
+    """Whether ENGINE_DATABASE and DIRECT_DATABASE lead to the jobs."""
+    try:
+        strays = find_strays(jobs_alias())
+        says = describe_strays(strays, jobs_alias()) if strays else ""
+    except psycopg.Error as error:
+        says = f"{error}".strip()
+    if says:
+        yield Finding(code="aliases", level=FAIL, says=says, cure=STRAYS_HINT)
 
 
 def clocks_agree() -> Iterator[Finding]:
@@ -231,6 +252,7 @@ def tables_are_vacuumed() -> Iterator[Finding]:
 EXAMINATIONS: Sequence[Callable[[], Iterator[Finding]]] = (
     server_settings,
     clocks_agree,
+    aliases_agree,
     connections_suffice,
     sessions_are_in_order,
     tables_are_vacuumed,

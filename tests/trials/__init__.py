@@ -1,0 +1,1 @@
+"""What is tried for real, and takes minutes: ``make trials``."""
