@@ -20,7 +20,7 @@ from django.db import connections, transaction
 from django.db.models import Q
 
 from django_durable.engine import limits, registry
-from django_durable.engine.choosing import Choice, in_turn, offer
+from django_durable.engine.choosing import Choice, Gates, Offered, count_heads, in_turn, offer
 from django_durable.engine.limits import Fit, Key, Places, QueueLimit, Turn
 from django_durable.engine.preparing import prepared
 from django_durable.engine.rows import jobs as job_rows
@@ -141,19 +141,6 @@ def find_ready_queues(connection: Connection) -> list[str]:
 
 
 # --- one claim
-
-
-@dataclass(frozen=True, slots=True)
-class Gates:
-    """What holds jobs of the asked queues back."""
-
-    queues: list[str]
-    """Those asked that are not paused, in their order."""
-    limited: frozenset[str]
-    """Those of them that have limits and ready jobs."""
-    pairs: list[QueueLimit]
-    """Under which limits jobs of them are ready."""
-    resumes_in: float | None
 
 
 def _claim(claimant: Claimant, queues: Iterable[str], choice: Choice, *, suspects: bool) -> Claimed:
@@ -290,9 +277,22 @@ class _Chooser:
             return
         else:
             most = min(choice.free, places.room)
+        offered = list(offer(self._keys, self._rows, queue_name=queue_name, most=self._most))
+        if offered:
+            most = self._count_wanted(queue_name, offered, most)
         rows = _lock_ready(self._claimant, queue_name, suspects=self._suspects, limit=most)
-        offered = offer(self._keys, self._rows, queue_name=queue_name, most=self._most)
-        choice.take(queue_name, rows, list(offered), places)
+        choice.take(queue_name, rows, offered, places)
+
+    def _count_wanted(self, queue_name: str, offered: Sequence[Offered], most: int) -> int:
+        """How many jobs without limits come before those offered: others shall not be hidden.
+
+        A row that is locked and then not taken is passed over by other claims until the commit.
+        """
+        free = min(self._choice.free, most)
+        ready = job_rows(self._claimant.alias).ready().filter(queue_name=queue_name)
+        first = ready.filter(limit_name__isnull=True).order_by("-priority", "due_at", "id")
+        heads = first.values_list("priority", "due_at", "id")[:free]
+        return count_heads(list(heads), offered, free) + most - free
 
     def serve_next_keys(self) -> None:
         """Let the next claim go on behind the last key that was served of each limit."""

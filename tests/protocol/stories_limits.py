@@ -12,15 +12,15 @@ from django_durable.engine import claims, limits
 from django_durable.models import Job, Queue
 from tests.protocol.rules import Rule, patched, replaced
 from tests.protocol.stage import PATIENCE, Stage
-from tests.protocol.world import QUEUE, claim, new_job, new_worker
+from tests.protocol.world import QUEUE, claim, claimant, new_job, new_worker
 
 TOO_MANY = "run at once under a limit of one"
 
 
 def limit_of_one() -> None:
     limits.declare_limits(connection, [Limit("crm", concurrency=1)])
-    for _ in range(3):
-        new_job(limit_name="crm", limit_key="")
+    for queue_name in (QUEUE, QUEUE, "other"):
+        new_job(limit_name="crm", limit_key="", queue_name=queue_name)
 
 
 def queue_of_one() -> None:
@@ -43,12 +43,16 @@ def two_claims_at_once_keep_to_a_limit(
     first.begin()
     assert len(first.do(claim, new_worker(), 5)) == 1
 
-    second.do(claim, new_worker(), 5)
+    second.do(claim_from_all, new_worker())
     first.commit()
 
     assert_one_runs()
-    second.do(claim, new_worker(), 5)
+    second.do(claim_from_all, new_worker())
     assert_one_runs()
+
+
+def claim_from_all(worker_id: int) -> None:
+    claims.claim_jobs(claimant(worker_id), ["other", QUEUE], limit=5)
 
 
 def two_claims_at_once_keep_to_a_queues_limit(stage: Stage) -> None:
