@@ -418,12 +418,12 @@ class RowTests:
         for n in range(9):
             crm.enqueue(str(n))
         claim(by)
-        LimitRow.objects.update(concurrency=3)
-        assert len(claim(by).jobs) == 2
-        LimitRow.objects.update(concurrency=2)
+        LimitRow.objects.update(concurrency=6)
+        assert len(claim(by).jobs) == 5
+        LimitRow.objects.update(concurrency=1)
         assert len(claim(by).jobs) == 0
         LimitRow.objects.update(concurrency=None)
-        assert len(claim(by).jobs) == 6
+        assert len(claim(by).jobs) == 3
 
     def test_a_limit_without_a_row_gets_it_before_any_job_starts(self, by: claims.Claimant) -> None:
         crm = limited(keyed=False, concurrency=1)
