@@ -11,7 +11,7 @@ from pathlib import Path
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 
-from django_durable.engine import registry
+from django_durable.engine import limits, registry
 from django_durable.engine.faults import DATABASE_ERRORS
 from django_durable.engine.sessions import (
     SlotSessions,
@@ -62,6 +62,13 @@ def check_tasks() -> None:
     """Raises: NotReadyError if two functions claim one task path."""
     if conflicts := registry.get_conflicts():
         raise NotReadyError(reason=" ".join(str(conflict) for conflict in conflicts))
+
+
+def declare_limits(alias: str) -> None:
+    """Make the rows of the limits that tasks declare, and take changed numbers over."""
+    written = limits.declare_limits(connections[alias], registry.declared_limits().values())
+    if written:
+        logger.info("Limits declared by the code: %s.", ", ".join(written))
 
 
 def check_aliases(alias: str) -> None:

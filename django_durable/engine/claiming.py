@@ -77,8 +77,9 @@ class Claimer:
         queues = self._queues_to_ask()
         self._consider_suspects(queues)
         part, part_ahead = self._share(limit, ahead, queues=len(queues))
+        settled = self.slots.settled
         claimed = self._claim_from(queues, part, part_ahead)
-        self._note_when_to_look(claimed)
+        self._note_when_to_look(claimed, settled)
         jobs = claimed.jobs
         self._last_queue = jobs[-1].queue_name if jobs else self._last_queue
         self._note_batch(found=bool(jobs), is_full=len(jobs) >= part + part_ahead)
@@ -91,9 +92,15 @@ class Claimer:
         at = self._look_again_at
         return None if at is None else max(0.0, at - machine_seconds())
 
-    def _note_when_to_look(self, claimed: claims.Claimed) -> None:
-        """Keep the next time there may be more. A burst does not wait for what is far off."""
+    def _note_when_to_look(self, claimed: claims.Claimed, settled: int) -> None:
+        """Keep the next time there may be more. A burst does not wait for what is far off.
+
+        ``settled``: the slots' count before the claim. A job that left since may have made room.
+        """
         again = claimed.look_again_in
+        self.slots.tells_all = claimed.is_held_back
+        if claimed.is_held_back and self.slots.settled != settled:
+            again = 0.0
         is_over = again is None or again > SOON_SECONDS
         self.found_nothing = not claimed.jobs and self._looked_at_all and is_over
         if again is not None:
@@ -146,15 +153,13 @@ class Claimer:
             return claims.Claimed([])
         claimed = claims.claim_jobs(self.claimant, queues, limit=limit, ahead=ahead)
         if not claimed.jobs and not self.slots.known_runs:
-            return self._claim_suspect(queues, claimed.look_again_in)
+            return replace(claimed, jobs=self._claim_suspect(queues).jobs)
         return claimed
 
-    def _claim_suspect(
-        self, queues: Sequence[str], look_again_in: float | None = None
-    ) -> claims.Claimed:
+    def _claim_suspect(self, queues: Sequence[str]) -> claims.Claimed:
         claimed = claims.claim_suspect(self.claimant, queues)
         self._runs_suspect = bool(claimed.jobs)
-        return claimed if look_again_in is None else replace(claimed, look_again_in=look_again_in)
+        return claimed
 
     def _consider_suspects(self, queues: Sequence[str]) -> None:
         now = machine_seconds()

@@ -18,7 +18,7 @@ from uuid import UUID
 from django.db import connections, transaction
 
 from django_durable.conf import get_settings
-from django_durable.engine import boot, claims, limits, liveness, registry, sessions, waits
+from django_durable.engine import boot, claims, liveness, registry, sessions, waits
 from django_durable.engine.backlog import LONGEST_WAIT
 from django_durable.engine.bell import Bell
 from django_durable.engine.checkpoints import load_checkpoints
@@ -126,7 +126,7 @@ class Worker:
         boot.wait_for_database(self.alias, self._is_told_to_stop)
         boot.check_migrations(self.alias)
         boot.check_tasks()
-        limits.declare_limits(connections[self.alias], registry.declared_limits().values())
+        boot.declare_limits(self.alias)
         boot.check_aliases(self.alias)
         self.writer = GroupWriter(lambda: sessions.connect(sessions.engine_alias(self.alias)))
         self.finisher = Finisher(
