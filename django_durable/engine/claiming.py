@@ -122,7 +122,7 @@ class Claimer:
         if self._runs_suspect or (self._is_emptying and is_busy):
             return 0, 0
         wanted = slots.pace.jobs_ahead(slots.count, self._latest_tasks)
-        slots.low_water = wanted // 2
+        slots.low_water = wanted * 2 // 3
         if not wanted:
             return slots.free, 0
         if slots.waiting > slots.low_water:
