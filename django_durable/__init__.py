@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from django_durable.jobs import once as once
     from django_durable.jobs import retry_job as retry_job
     from django_durable.jobs import wake_job as wake_job
+    from django_durable.limits import Limit as Limit
     from django_durable.patching import apatched as apatched
     from django_durable.patching import patched as patched
     from django_durable.progress import JobProgress as JobProgress
@@ -62,6 +63,10 @@ if TYPE_CHECKING:
     from django_durable.progress import get_values as get_values
     from django_durable.progress import set_progress as set_progress
     from django_durable.progress import set_value as set_value
+    from django_durable.queues import apause_queue as apause_queue
+    from django_durable.queues import aresume_queue as aresume_queue
+    from django_durable.queues import pause_queue as pause_queue
+    from django_durable.queues import resume_queue as resume_queue
     from django_durable.retry import RetryAfter as RetryAfter
     from django_durable.retry import RetryPolicy as RetryPolicy
     from django_durable.steps import current_step as current_step
@@ -70,6 +75,7 @@ if TYPE_CHECKING:
     from django_durable.steps import step as step
     from django_durable.tasks import Task as Task
     from django_durable.tasks import task as task
+    from django_durable.unique import Unique as Unique
     from django_durable.waiting import ReceivedEvent as ReceivedEvent
     from django_durable.waiting import asleep as asleep
     from django_durable.waiting import asleep_until as asleep_until
@@ -87,8 +93,10 @@ _HOMES = {
     "open_approvals": "approvals",
     "wait_for_approval": "approvals",
     "DurableError": "exceptions",
+    "Limit": "limits",
     "RetryAfter": "retry",
     "RetryPolicy": "retry",
+    "Unique": "unique",
     "Task": "tasks",
     "task": "tasks",
     "current_step": "steps",
@@ -149,6 +157,10 @@ _HOMES = {
     "get_values": "progress",
     "set_progress": "progress",
     "set_value": "progress",
+    "apause_queue": "queues",
+    "aresume_queue": "queues",
+    "pause_queue": "queues",
+    "resume_queue": "queues",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

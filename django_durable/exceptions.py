@@ -12,6 +12,7 @@
     │   ├── NotSerializableError      what cannot be encoded, with the path inside the value
     │   ├── PayloadTooLargeError      encoded, but larger than MAX_PAYLOAD_BYTES
     │   ├── IdempotencyConflictError  the key was used with other arguments
+    │   ├── NotUniqueError            a unique job is there already, and the task says to refuse
     │   ├── WrongDatabaseError        the caller's transaction is on another database
     │   ├── ChildDepthError           jobs that enqueue jobs that enqueue jobs, without end
     │   └── BulkItemError             one item of enqueue_many is refused, so all are
@@ -133,6 +134,12 @@ class IdempotencyConflictError(EnqueueError):
         'Idempotency key "{key}" (scope "{scope}") was used before with other arguments'
         "{owner}. The first use stands; take a new key for a new request."
     )
+
+
+class NotUniqueError(EnqueueError):
+    job_id: str
+    key: str
+    message = "Task {task_path} is unique: job {job_id} ({state}) has the key {key!r}."
 
 
 class WrongDatabaseError(EnqueueError):
@@ -348,17 +355,15 @@ class NoCurrentStepError(StepError):
 
 class StepOutsideJobError(StepError):
     message = (
-        "{call} was called in a worker, in a thread that carries no job. Threads do not inherit "
-        "the job: run the function with contextvars.copy_context().run(...), or call it in the "
-        "task itself."
+        "{call} was called in a worker, in a thread that carries no job. Threads inherit none: "
+        "run the function with contextvars.copy_context().run(...), or call it in the task itself."
     )
 
 
 class StepInTransactionError(StepError):
     message = (
-        "{call} was called inside a transaction on {alias!r}. What a durable call saves must be "
-        "committed before the next line runs: move it out of the atomic() block, or make the "
-        "block a @step(atomic=True)."
+        "{call} was called inside a transaction on {alias!r}. What it saves is committed before "
+        "the next line: move it out of the atomic() block, or make it a @step(atomic=True)."
     )
 
 

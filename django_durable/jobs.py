@@ -12,7 +12,16 @@ from asgiref.sync import sync_to_async
 from django.db import connections, transaction
 
 from django_durable.conf import get_settings
-from django_durable.engine import enqueueing, families, finding, instances, intake, outcomes, waits
+from django_durable.engine import (
+    bulk,
+    enqueueing,
+    families,
+    finding,
+    instances,
+    intake,
+    outcomes,
+    waits,
+)
 from django_durable.engine.options import check_key, check_retention
 from django_durable.engine.run import current_run
 from django_durable.exceptions import (
@@ -53,7 +62,7 @@ def enqueue_many(calls: Iterable[BoundCall]) -> list[Job]:
 
     Raises: BulkItemError naming the first item that is refused; nothing is written then.
     """
-    return intake.submit_many([_request_of(*numbered) for numbered in enumerate(calls)])
+    return bulk.submit_many([_request_of(*numbered) for numbered in enumerate(calls)])
 
 
 def _request_of(index: int, call: BoundCall) -> intake.Request:

@@ -36,9 +36,9 @@ from django_durable.engine.run import (
     leave_step,
     on_event_loop,
     plain_step,
-    release_connections,
     require_run,
 )
+from django_durable.engine.threads import release_connections
 from django_durable.exceptions import (
     AsyncStepError,
     NestedStepError,

@@ -39,7 +39,9 @@ from django_durable.exceptions import (
     InvalidOptionError,
     TaskDefinitionError,
 )
+from django_durable.limits import Limit
 from django_durable.retry import RetryPolicy
+from django_durable.unique import Unique
 
 if TYPE_CHECKING:
     from django_durable.models import Job
@@ -97,10 +99,14 @@ class Task(Generic[P, R]):
     takes_context: bool = False
     retry: RetryPolicy | None = None
     """When to try again; None: ``DURABLE["RETRY"]``."""
+    limit: Limit | None = None
+    """How many such jobs run at once, or start within a time; None: as many as there are slots."""
     atomic: bool = False
     """Whether the whole body and the job's outcome are one transaction."""
     on_missing: Literal["fail", "skip"] = "fail"
     """What becomes of the job if a model instance among its arguments is gone."""
+    unique: Unique | None = None
+    """What makes a job one of a kind, and what a second call gets."""
     idempotency_key: str | None = None
     idempotency_retention: timedelta = DEFAULT_KEY_RETENTION
     """How long the key answers, counted from enqueueing."""
@@ -260,6 +266,8 @@ def task(
     deadline: timedelta | datetime | None = None,
     on_parent_end: Literal["cancel"] | None = None,
     retry: RetryPolicy | None = None,
+    limit: Limit | None = None,
+    unique: Unique | None = None,
     atomic: bool = False,
     on_missing: Literal["fail", "skip"] = "fail",
     takes_context: Literal[False] = False,
@@ -302,5 +310,20 @@ def _declare(
     declared: Task[..., Any] = Task(
         func=function, path=check_name(path, what="task"), aliases=aliases, **options
     )
+    _check_limit(declared)
     registry.register(declared)
     return declared
+
+
+def _check_limit(declared: Task[..., Any]) -> None:
+    """Raises: TaskDefinitionError if another task declares the same limit with other numbers."""
+    if (limit := declared.limit) is None:
+        return
+    for other in registry.iter_tasks():
+        same_name = other.limit is not None and other.limit.name == limit.name
+        if same_name and other.path != declared.path and other.limit.numbers != limit.numbers:
+            reason = (
+                f'its limit "{limit.name}" has other numbers in task "{other.path}". '
+                "Make it one Limit, and give that to both."
+            )
+            raise TaskDefinitionError(name=declared.path, reason=reason)

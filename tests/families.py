@@ -41,7 +41,7 @@ def claim_only(*jobs: Job) -> list[Job]:
     hidden = list(others.values_list("pk", flat=True))
     Job.objects.filter(pk__in=hidden).update(queue_name="hidden")
     try:
-        claimed = claims.claim_jobs(claimant(new_worker()), [QUEUE], limit=len(ids))
+        claimed = claims.claim_jobs(claimant(new_worker()), [QUEUE], limit=len(ids)).jobs
     finally:
         Job.objects.filter(pk__in=hidden).update(queue_name=QUEUE)
     assert {job.pk for job in claimed} == ids

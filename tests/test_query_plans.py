@@ -133,7 +133,7 @@ def test_a_claim_reads_only_entries_of_its_batch(worker: claims.Claimant) -> Non
     for index in range(50):
         enqueue(quick, str(index))
     with CaptureQueriesContext(connection) as captured:
-        claimed = claims.claim_jobs(worker, ["default"], limit=10)
+        claimed = claims.claim_jobs(worker, ["default"], limit=10).jobs
     (locking,) = [q["sql"] for q in captured if "FOR NO KEY UPDATE SKIP LOCKED" in q["sql"]]
 
     nodes = plan_nodes(locking)
@@ -178,7 +178,7 @@ def test_pruning_reads_a_chunk(worker: claims.Claimant) -> None:
 
 def test_checkpoints_and_outcomes_find_their_rows_by_key(worker: claims.Claimant) -> None:
     job = enqueue(quick, "a")
-    (claimed,) = claims.claim_jobs(worker, ["default"], limit=1)
+    (claimed,) = claims.claim_jobs(worker, ["default"], limit=1).jobs
     fence = {"job_ids": [job.pk, uuid.uuid4()], "lease_tokens": [claimed.lease_token, 1]}
     checkpoint = {column: [None, None] for column in checkpoints._ARRAYS if column not in fence} | {
         "identities": ["a", "b"],
@@ -214,7 +214,7 @@ def test_a_fork_reads_only_what_belongs_to_its_source(worker: claims.Claimant) -
 def big_map(worker: claims.Claimant) -> Job:
     """A parent that waits for 10 000 children, ten at once, of which one has just ended."""
     enqueue(quick, "parent")
-    (parent,) = claims.claim_jobs(worker, ["default"], limit=1)
+    (parent,) = claims.claim_jobs(worker, ["default"], limit=1).jobs
     started = checkpoints.NewCheckpoint(
         job_id=parent.pk,
         lease_token=parent.lease_token,
@@ -255,7 +255,7 @@ def test_an_end_looks_for_bound_children_by_one_entry(
     big_map: Job, worker: claims.Claimant
 ) -> None:
     enqueue(quick, "b")
-    (job,) = claims.claim_jobs(worker, ["default"], limit=1)
+    (job,) = claims.claim_jobs(worker, ["default"], limit=1).jobs
     Job.objects.filter(parent_id=big_map.pk).update(parent_id=job.pk)
     one = {column: [None] for column in outcomes._ARRAYS} | {
         "job_ids": [job.pk],

@@ -44,6 +44,7 @@ _KINDS = {
     "plain": gettext_lazy("plain"),
     "atomic": gettext_lazy("atomic"),
     "at_most_once": gettext_lazy("at most once"),
+    "enqueue": gettext_lazy("a job that was there already"),
     "fork": gettext_lazy("jobs it was forked with"),
     "patch": gettext_lazy("patch"),
 }

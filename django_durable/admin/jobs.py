@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
-from django.db.models import OuterRef, QuerySet, Subquery, TextField, Value
+from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery, TextField, Value
 from django.db.models.functions import Cast, Concat, Left
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
@@ -29,7 +29,8 @@ from django_durable.admin.wording import explain, is_unknown, note
 from django_durable.conf import get_settings
 from django_durable.engine.clock import StatementTimestamp
 from django_durable.engine.context import describe
-from django_durable.models import BLOCKED, Job, JobState, Worker
+from django_durable.models import BLOCKED, Job, JobState, Queue, Worker
+from django_durable.unique import uniqueness_of
 
 HEAD = 600
 """Characters of an error that the list reads: its type and the beginning of its message."""
@@ -39,6 +40,7 @@ _OPTIONAL = {
     "parent": "parent_id",
     "forked_from": "forked_from_id",
     "shown_context": "context",
+    "uniqueness": "unique_key",
     "shown_progress": "progress",
     "shown_return_value": "encoded_return_value",
     "shown_error": "error",
@@ -56,16 +58,24 @@ _TIMES = {
 }
 
 
+PAUSED = Q(paused_at__isnull=False) & (
+    Q(resume_at__isnull=True) | Q(resume_at__gt=StatementTimestamp())
+)
+
+
 class JobChangeList(BoundedChangeList):
     """Leaves the large columns in the database."""
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
         worker = Worker.objects.using(get_settings().DATABASE).filter(pk=OuterRef("worker_id"))
+        alias = get_settings().DATABASE
+        paused = Queue.objects.using(alias).filter(PAUSED, name=OuterRef("queue_name"))
         name = Concat("hostname", Value(":"), "pid", output_field=TextField())
         jobs: QuerySet[Any] = super().get_queryset(request, exclude_parameters)
         return jobs.defer("arguments", "encoded_return_value", "error").annotate(
             worker_name=Subquery(worker.values(name=name)),
             error_head=Left(Cast("error", TextField()), HEAD),
+            queue_is_paused=Exists(paused),
         )
 
 
@@ -86,7 +96,7 @@ class JobAdmin(ActingAdmin):
             {
                 "fields": (
                     "standing", "shown_progress", "task_line", "queue_line", "attempts", "worker",
-                    "subject", "parent", "forked_from", "shown_context", "timeline",
+                    "subject", "parent", "forked_from", "shown_context", "uniqueness", "timeline",
                 )
             },
         ),
@@ -191,6 +201,10 @@ class JobAdmin(ActingAdmin):
     @admin.display(description=gettext_lazy("context"))
     def shown_context(self, job: Any) -> str:
         return describe(job.context, by=gettext("enqueued by {}"))
+
+    @admin.display(description=gettext_lazy("unique"))
+    def uniqueness(self, job: Any) -> str:
+        return f"{uniqueness_of(job, job.now) or gettext('no more')}: {job.unique_key}"
 
     @admin.display(description=gettext_lazy("progress"))
     def shown_progress(self, job: Any) -> str:

@@ -6,7 +6,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 from uuid import UUID
 
 from django import forms
@@ -151,14 +151,19 @@ def _user(request: HttpRequest) -> Any:
 def require(request: HttpRequest, verb: Permitted, target: object) -> None:
     """Raises: PermissionDenied, having recorded who tried what."""
     if not is_allowed(request, verb):
-        logger.warning(
-            "Refused: user %s may not %s %s.",
-            request.user.get_username(),
-            verb.name,
-            target,
-            extra={"user_id": request.user.pk, "permission": verb.permission},
-        )
-        raise PermissionDenied
+        refuse(request, verb.name, verb.permission, target)
+
+
+def refuse(request: HttpRequest, name: str, permission: str, target: object) -> NoReturn:
+    """Raises: PermissionDenied, having recorded who tried what."""
+    logger.warning(
+        "Refused: user %s may not %s %s.",
+        request.user.get_username(),
+        name,
+        target,
+        extra={"user_id": request.user.pk, "permission": permission},
+    )
+    raise PermissionDenied
 
 
 # --- one job

@@ -16,7 +16,8 @@ from django_durable.admin.display import (
 )
 from django_durable.engine import registry
 from django_durable.engine.claims import SUSPECT_FROM
-from django_durable.models import BLOCKED, FINISHED, JobState
+from django_durable.engine.queues import find_pause
+from django_durable.models import BLOCKED, FINISHED, JobState, Queue
 
 LONGEST_NOTE = 140
 
@@ -38,6 +39,8 @@ def note(job: Any) -> str:
         parts.insert(0, undoing(job))
     if is_unknown(job):
         parts.insert(0, gettext("unknown task"))
+    if job.state == JobState.READY and job.queue_is_paused:
+        parts.insert(0, gettext("queue paused"))
     return one_line("; ".join(part for part in parts if part) or EMPTY, LONGEST_NOTE)
 
 
@@ -56,6 +59,9 @@ def explain(job: Any) -> list[str]:
     found = [_EXPLAIN.get(job.state, _finished)(job)]
     if job.state in FINISHED:
         return found
+    if job.state == JobState.READY:
+        paused = find_pause(job._state.db, job.queue_name, job.now)
+        found += [_paused(paused)] if paused is not None else []
     if job.ends_as is not None:
         found.append(
             gettext("Its steps are being undone, the last one first; then it is %(state)s.")
@@ -86,6 +92,15 @@ def _ready(job: Any) -> str:
     if job.attempt > 1 or job.lost_count:
         return gettext("Waits for a worker of its queue with a free slot, to go on.")
     return gettext("Waits for a worker of its queue with a free slot.")
+
+
+def _paused(queue: Queue) -> str:
+    since = clock_time(queue.paused_at) if queue.paused_at else ""
+    said = gettext("Its queue is paused since %(when)s.") % {"when": since}
+    if queue.resume_at is not None:
+        until = gettext("It resumes at %(when)s.") % {"when": clock_time(queue.resume_at)}
+        said = f"{said} {until}"
+    return f"{said} {_sentence(queue.reason)}".strip()
 
 
 def _scheduled(job: Any) -> str:

@@ -87,7 +87,7 @@ class WorkerAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("queues"))
     def served(self, worker: Worker) -> str:
-        return ", ".join(worker.queues) or gettext("all")
+        return ", ".join(worker.queue_patterns or worker.queues) or gettext("all")
 
     @admin.display(description=gettext_lazy("jobs running"))
     def running(self, worker: Any) -> str:

@@ -7,16 +7,19 @@ started anew, since nobody else's can be waited for. A rehearsal makes no jobs a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django_durable.engine.enqueueing import NewJob
-from django_durable.engine.replay import ReplayMismatch
+from django_durable.engine.replay import ENQUEUE, FAILED, Recorded, ReplayMismatch
 from django_durable.engine.rows import jobs as job_rows
 from django_durable.engine.rows import stored_job
 from django_durable.engine.run import ActiveStep, Run
 from django_durable.engine.states import JobState
+from django_durable.engine.stepping import shorten
+from django_durable.exceptions import NotUniqueError
 
 if TYPE_CHECKING:
     from django_durable.models import Job
@@ -38,11 +41,13 @@ def find_made(
 
     ``has_key``: the call has an idempotency key, which tells where nothing else is known. Raises:
     Suspension where a fork repeats a call of which its source kept nothing, since nobody can tell a
-    new call from one whose job is pruned; and where a rehearsal ends.
+    new call from one whose job is pruned; and where a rehearsal ends. NotUniqueError if an earlier
+    run was told so.
     """
     if step is not None:
         return {}
-    known = _find_in_source(run, jobs)
+    known = {new.origin: job for new in jobs if (job := _find_answer(run, new)) is not None}
+    known |= _find_in_source(run, [new for new in jobs if new.origin not in known])
     rest = [new for new in jobs if new.origin not in known]
     if not rest or not (run.rehearses or run.scope.repeats_source()):
         return known
@@ -53,6 +58,36 @@ def find_made(
             if run.rehearses and not has_key:
                 known[new.origin] = rehearse(run, new)
     return known
+
+
+def fingerprint_of(new: NewJob) -> str:
+    """What a replay of a call is compared by."""
+    return shorten(f"{new.task_path} {new.arguments}")
+
+
+def _find_answer(run: Run, new: NewJob) -> Job | None:
+    """What the call was told in an earlier run, if another job was in its way."""
+    identity = new.origin or ""
+    known = run.history.records.get(identity)
+    if known is None or known.kind != ENQUEUE:
+        return None
+    try:
+        record = run.history.find(
+            run.scope, identity, kind=ENQUEUE, fingerprint=fingerprint_of(new)
+        )
+    except ReplayMismatch as mismatch:
+        run.block(mismatch)
+    return answer_of(run, new, record) if record is not None else None
+
+
+def answer_of(run: Run, new: NewJob, record: Recorded) -> Job:
+    """The job that was in the way; of a pruned one, what the call says. Raises: NotUniqueError."""
+    if record.state == FAILED:
+        raise NotUniqueError(**json.loads(record.error or "{}")["fields"])
+    job_id = UUID(json.loads(record.value or "null"))
+    job = run.repeat(job_rows(run.alias).filter(pk=job_id).first) or _imagined(run, new, job_id)
+    job.is_duplicate = True
+    return job
 
 
 def _find_in_source(run: Run, jobs: Sequence[NewJob]) -> Known:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextvars
 import copy
 import logging
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from django_durable.engine.outcomes import Outcome, Written
@@ -21,13 +23,15 @@ logger = logging.getLogger("django_durable")
 
 
 def announce(run: Run) -> None:
-    logger.info("Job %s started: %s", run.job.id, run.job.task_path, extra=log_fields(run.job))
+    if logger.isEnabledFor(logging.DEBUG):
+        job = run.job
+        logger.debug("Job %s started: %s", job.id, job.task_path, extra=log_fields(job))
     tell(job_started, run)
 
 
 def tell(signal: Any, run: Run, **more: Any) -> None:
     """Send a signal; what its receivers raise is logged and changes nothing."""
-    if not signal.has_listeners(run.job.task_path):
+    if not signal.receivers or not signal.has_listeners(run.job.task_path):
         return
 
     def send() -> None:
@@ -55,10 +59,32 @@ def conclude(
 ) -> None:
     """Tell logs and signals what is committed."""
     job = run.job
-    job.state, job.due_at = written.state, written.due_at
+    job.state, job.due_at = written.state, written.due_at or job.due_at
     log_conclusion(job, written.state, error, decided)
     if written.state in FINISHED:
         tell(job_finished, run, state=written.state, error=error)
+
+
+def is_silent(task_path: str) -> bool:
+    """Whether nobody listens for the ends of a task's jobs."""
+    return not job_finished.receivers or not job_finished.has_listeners(task_path)
+
+
+FEW = 8
+"""The ends of so many jobs have a line each in the log; those of more share one."""
+
+
+def conclude_all(done: Sequence[tuple[Run, Written]]) -> None:
+    """Tell logs of many jobs that ended together, in which nobody else is interested."""
+    if len(done) <= FEW:
+        for run, written in done:
+            conclude(run, written, None)
+        return
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    counts = Counter((run.job.task_path, written.state) for run, written in done)
+    ends = ", ".join(f"{n} x {path} {state.lower()}" for (path, state), n in counts.items())
+    logger.info("%s jobs ended: %s", len(done), ends)
 
 
 def log_conclusion(

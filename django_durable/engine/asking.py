@@ -19,8 +19,8 @@ from django_durable.engine.approvals import Asked, Question
 from django_durable.engine.decisions import Decision, decode_decision
 from django_durable.engine.options import LONGEST, check_moment
 from django_durable.engine.replay import Recorded
-from django_durable.engine.run import release_connections
 from django_durable.engine.states import WaitKind
+from django_durable.engine.threads import release_connections
 from django_durable.engine.waiting import Point, WaitRule
 from django_durable.exceptions import ApprovalRequestError
 

@@ -100,13 +100,13 @@ def code_version() -> str:
     return digest.hexdigest()[:12]
 
 
-def announce(*, worker_id: int, alias: str, queues: Sequence[str], slots: int, code: str) -> None:
+def announce(*, worker_id: int, alias: str, queues: str, slots: int, code: str) -> None:
     """Say what this worker serves and how many connections it may use."""
     ceiling = count_connections(alias, slots)
     tasks = sum(1 for _ in registry.iter_tasks())
     logger.info(
         "Worker %s serves %s with %s slot(s) and %s task(s), code %s, database %r, "
         "at most %s connections.",
-        worker_id, ", ".join(queues) or "all queues", slots, tasks, code, alias, ceiling,
+        worker_id, queues or "all queues", slots, tasks, code, alias, ceiling,
         extra={"worker_id": worker_id},
     )  # fmt: skip

@@ -25,8 +25,8 @@ from django_durable.engine.run import (
     Stop,
     enter_scope,
     leave_scope,
-    release_connections,
 )
+from django_durable.engine.threads import release_connections
 from django_durable.engine.waits import put_messages_back
 from django_durable.exceptions import Suspension, SuspensionSwallowedError
 

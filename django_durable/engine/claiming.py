@@ -6,7 +6,9 @@ An idle worker takes one when nothing else is ready; a busy one empties itself f
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from bisect import bisect_right
+from dataclasses import dataclass, field, replace
+from math import ceil
 from typing import TYPE_CHECKING
 
 from django.db import connections
@@ -14,6 +16,7 @@ from django.db import connections
 from django_durable.engine import claims, liveness
 from django_durable.engine.clock import machine_seconds
 from django_durable.engine.listener import Listener
+from django_durable.engine.serving import Serving
 from django_durable.engine.slots import Slots
 
 if TYPE_CHECKING:
@@ -26,6 +29,9 @@ SUSPECT_SECONDS = 30.0
 EMPTYING_SECONDS = 10.0
 """How long it claims nothing else for that; then it goes on, and tries again later."""
 
+SOON_SECONDS = 1.0
+"""A burst of work waits so long for a limit that leaves room again."""
+
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Claimer:
@@ -34,81 +40,136 @@ class Claimer:
     claimant: claims.Claimant
     slots: Slots
     listener: Listener
-    queues: Sequence[str] = ()
+    serving: Serving = field(default_factory=Serving)
+    poll_interval: float = 1.0
     found_nothing: bool = False
     must_look_again: bool = False
     woken_queues: set[str] = field(default_factory=set)
-    _turn: int = 0
+    _latest_tasks: set[str] = field(default_factory=set)
+    _last_queue: str = ""
+    _look_at_all_at: float = 0.0
+    _looked_at_all: bool = True
     _full_batches: int = 0
     _runs_suspect: bool = False
     _emptying_until: float = 0.0
     _next_suspect: float = 0.0
+    _look_again_at: float | None = None
 
     def claim(self) -> list[Job]:
         """Claim for the free slots; ``[]`` also when this is not the time to.
 
         Raises: WorkerLost; database errors, after which the worker must reconcile.
         """
-        limit = self._limit()
-        if limit == 0:
+        if self.seconds_to_next() == 0.0:
+            self._look_again_at = None
+        limit, ahead = self._limits()
+        if limit + ahead == 0:
             return []
         queues = self._queues_to_ask()
         self._consider_suspects(queues)
-        jobs = self._claim_from(queues, limit)
-        self.found_nothing = not jobs
-        self._note_batch(is_full=len(jobs) == limit)
+        part, part_ahead = self._share(limit, ahead, queues=len(queues))
+        claimed = self._claim_from(queues, part, part_ahead)
+        self._note_when_to_look(claimed)
+        jobs = claimed.jobs
+        self._last_queue = jobs[-1].queue_name if jobs else self._last_queue
+        self._note_batch(is_full=len(jobs) >= part + part_ahead)
+        self.must_look_again |= bool(jobs) and part < limit
+        self._latest_tasks = {job.task_path for job in jobs} or self._latest_tasks
         return jobs
 
-    def _limit(self) -> int:
-        """How many jobs to claim: none while a suspect runs, or is to come, alone."""
-        is_busy = bool(self.slots.runs)
+    def seconds_to_next(self) -> float | None:
+        """Until there may be more, though nothing tells; None: somebody tells."""
+        at = self._look_again_at
+        return None if at is None else max(0.0, at - machine_seconds())
+
+    def _note_when_to_look(self, claimed: claims.Claimed) -> None:
+        """Keep the next time there may be more. A burst does not wait for what is far off."""
+        again = claimed.look_again_in
+        is_over = again is None or again > SOON_SECONDS
+        self.found_nothing = not claimed.jobs and self._looked_at_all and is_over
+        if again is not None:
+            at = machine_seconds() + again
+            self._look_again_at = min(at, self._look_again_at or at)
+
+    def _limits(self) -> tuple[int, int]:
+        """How many jobs to claim, and how many ahead: none while a suspect is, or is to be, alone.
+
+        With jobs ahead a slot is free in no time, so that there always is a place for those that
+        must not be claimed ahead.
+        """
+        slots = self.slots
+        is_busy = bool(slots.known_runs)
         self._runs_suspect = self._runs_suspect and is_busy
         if self._runs_suspect or (self._is_emptying and is_busy):
-            return 0
-        return self.slots.free
+            return 0, 0
+        wanted = slots.pace.jobs_ahead(slots.count, self._latest_tasks)
+        slots.low_water = wanted // 2
+        if not wanted:
+            return slots.free, 0
+        if slots.waiting > slots.low_water:
+            return 0, 0
+        limit = min(max(slots.free, 1), slots.wear.room)
+        return limit, min(wanted - slots.waiting, slots.wear.room - limit)
+
+    def _share(self, limit: int, ahead: int, *, queues: int) -> tuple[int, int]:
+        """A queue's part of what is to be claimed, where several queues have ready jobs.
+
+        Else the first would take all, and hold all slots as long as its jobs last.
+        """
+        if queues <= 1:
+            return limit, ahead
+        return min(limit, ceil(self.slots.count / queues)), ceil(ahead / queues)
 
     @property
     def _is_emptying(self) -> bool:
         return machine_seconds() < self._emptying_until
 
-    def _claim_from(self, queues: Sequence[str], limit: int) -> list[Job]:
+    def _claim_from(self, queues: Sequence[str], limit: int, ahead: int) -> claims.Claimed:
         if not queues:
-            return []
-        if self._is_emptying and not self.slots.runs:
+            return claims.Claimed([])
+        if self._is_emptying and not self.slots.known_runs:
             self._emptying_until = 0.0
             return self._claim_suspect(queues)
         if self._is_emptying:
-            return []
-        jobs = claims.claim_jobs(self.claimant, queues, limit=limit)
-        if not jobs and not self.slots.runs:
-            return self._claim_suspect(queues)
-        return jobs
+            return claims.Claimed([])
+        claimed = claims.claim_jobs(self.claimant, queues, limit=limit, ahead=ahead)
+        if not claimed.jobs and not self.slots.known_runs:
+            return self._claim_suspect(queues, claimed.look_again_in)
+        return claimed
 
-    def _claim_suspect(self, queues: Sequence[str]) -> list[Job]:
-        jobs = claims.claim_suspect(self.claimant, queues)
-        self._runs_suspect = bool(jobs)
-        return jobs
+    def _claim_suspect(
+        self, queues: Sequence[str], look_again_in: float | None = None
+    ) -> claims.Claimed:
+        claimed = claims.claim_suspect(self.claimant, queues)
+        self._runs_suspect = bool(claimed.jobs)
+        return claimed if look_again_in is None else replace(claimed, look_again_in=look_again_in)
 
     def _consider_suspects(self, queues: Sequence[str]) -> None:
         now = machine_seconds()
-        if not self.slots.runs or now < self._next_suspect:
+        if not self.slots.known_runs or now < self._next_suspect:
             return
         self._next_suspect = now + SUSPECT_SECONDS
         if claims.has_suspect(self.claimant, queues):
             self._emptying_until = now + EMPTYING_SECONDS
 
     def _queues_to_ask(self) -> list[str]:
-        """The queues named, or those with ready jobs; each time another one first."""
-        if self.queues:
-            queues = list(self.queues)
-        elif self.woken_queues:
-            queues = sorted(self.woken_queues)
-        else:
-            queues = claims.find_ready_queues(connections[self.claimant.alias])
+        """Those it serves that have ready jobs, first those behind the one claimed from last.
+
+        Who is woken for one queue looks into that one only, but looks at all as often as it polls.
+        """
+        now, woken = machine_seconds(), list(self.woken_queues)
         self.woken_queues.clear()
-        self._turn += 1
-        turn = self._turn % len(queues) if queues else 0
-        return queues[turn:] + queues[:turn]
+        self._looked_at_all = True
+        if len(self.serving.exact_names) == 1:
+            queues = list(self.serving.exact_names)
+        elif woken and now < self._look_at_all_at:
+            queues, self._looked_at_all = woken, False
+        else:
+            self._look_at_all_at = now + self.poll_interval
+            queues = claims.find_ready_queues(connections[self.claimant.alias])
+        served = sorted(name for name in queues if self.serving.serves(name))
+        turn = bisect_right(served, self._last_queue)
+        return served[turn:] + served[:turn]
 
     def _note_batch(self, *, is_full: bool) -> None:
         """Two full batches in a row: enqueueing need not wake this worker, until one is not full.

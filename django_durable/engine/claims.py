@@ -3,13 +3,15 @@
 A claim is one short READ COMMITTED transaction, committed before any user code runs. It holds its
 worker's row, so that the worker is not declared lost meanwhile, and skips rows that others hold.
 Only tasks known to this process are claimed. A job that lost its worker twice is a suspect and is
-claimed alone, so that only the guilty one comes to the limit.
+claimed alone, so that only the guilty one comes to the limit. What limits hold back is told by
+``engine.limits``, and which of the rest is taken by ``engine.choosing``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -17,8 +19,13 @@ from uuid import UUID
 from django.db import connections, transaction
 from django.db.models import Q
 
+from django_durable.engine import limits, registry
+from django_durable.engine.choosing import Choice, in_turn, offer
+from django_durable.engine.limits import Fit, Key, Places, QueueLimit, Turn
+from django_durable.engine.preparing import prepared
 from django_durable.engine.rows import jobs as job_rows
-from django_durable.engine.sql import Connection, fetch_all, fetch_one, load
+from django_durable.engine.rows import load_jobs
+from django_durable.engine.sql import Connection, fetch_all, fetch_one, id_array, load
 from django_durable.engine.states import JobState
 
 if TYPE_CHECKING:
@@ -32,6 +39,10 @@ HOLD_LEASE = load("hold_lease")
 MARK_RUNNING = load("mark_running")
 FIND_READY_QUEUES = load("find_ready_queues")
 SUSPECT_FROM = 2
+HELD_SECONDS = 0.03
+"""When to look again for a limit that another claim holds."""
+ROUND_SECONDS = 0.02
+"""When to look at the next keys of a limit, if none was found with room."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,35 +54,66 @@ class Claimant:
     task_paths: Sequence[str]
     code_version: str
     max_lost: int
+    turns: dict[QueueLimit, Turn] = field(default_factory=lambda: defaultdict(Turn), compare=False)
+    """Where it stands in the round of each limit's keys."""
+
+    def fit(self, *, suspects: bool) -> Fit:
+        return Fit(
+            task_paths=self.task_paths,
+            suspects=suspects,
+            max_lost=self.max_lost,
+            undoing_limit=undoing_limit(self.max_lost),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The claimed rows as they now stand, and when there may be more though nothing tells.
+
+    Those with ``claimed_ahead`` come after those for free slots.
+    """
+
+    jobs: list[Job]
+    look_again_in: float | None = None
+    """Seconds; None: when a job comes, or a place under a limit is given back."""
 
 
 class WorkerLost(Exception):  # noqa: N818 (an answer: this worker was declared lost)
     """The claimant was declared lost: nothing was claimed; drop all jobs and register anew."""
 
 
-def claim_jobs(claimant: Claimant, queues: Iterable[str], *, limit: int) -> list[Job]:
-    """Claim up to ``limit`` ready jobs, asking the queues in their order.
+def claim_jobs(claimant: Claimant, queues: Iterable[str], *, limit: int, ahead: int = 0) -> Claimed:
+    """Claim up to ``limit`` ready jobs, asking the queues in their order; and ``ahead`` besides.
 
-    Returns: the claimed rows as they now stand, at best ``limit``; ``[]`` is normal. Raises:
-    WorkerLost; database errors, after which ``release_unknown_jobs`` tells what was committed.
+    Those ahead are for slots that are not free yet: they are under no limit, and not begun by this.
+    Returns: at best so many; none is normal. Raises: WorkerLost; database errors, after which
+    ``release_unknown_jobs`` tells what was committed.
     """
-    return _claim(claimant, queues, ~_suspect(claimant), limit)
+    return _claim(claimant, queues, Choice(free=limit, ahead=ahead), suspects=False)
 
 
-def claim_suspect(claimant: Claimant, queues: Iterable[str]) -> list[Job]:
+def claim_suspect(claimant: Claimant, queues: Iterable[str]) -> Claimed:
     """Claim one job that lost its worker before, for a worker that holds nothing else."""
-    return _claim(claimant, queues, _suspect(claimant), 1)
+    return _claim(claimant, queues, Choice(free=1, ahead=0), suspects=True)
 
 
 def has_suspect(claimant: Claimant, queues: Iterable[str]) -> bool:
-    """Whether a suspect waits that this worker could run."""
+    """Whether a suspect waits that this worker could run now."""
+    names = list(queues)
     suspects = job_rows(claimant.alias).filter(
         _suspect(claimant),
         state=JobState.READY,
-        queue_name__in=list(queues),
+        limit_name__isnull=True,
+        queue_name__in=names,
         task_path__in=claimant.task_paths,
     )
-    return suspects.exists()
+    if suspects.exists():
+        return True
+    connection = connections[claimant.alias]
+    pairs = _read_gates(connection, claimant, names).pairs
+    fit = claimant.fit(suspects=True)
+    keys = limits.find_keys(connection, pairs, claimant.turns, fit, most=1) if pairs else {}
+    return any(key.found for known in keys.values() for key in known)
 
 
 def _suspect(claimant: Claimant) -> Q:
@@ -96,33 +138,185 @@ def find_ready_queues(connection: Connection) -> list[str]:
     return [row[0] for row in fetch_all(connection, FIND_READY_QUEUES, {})]
 
 
-def _claim(claimant: Claimant, queues: Iterable[str], fit: Q, limit: int) -> list[Job]:
-    claimed: list[Job] = []
+# --- one claim
+
+
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """What holds jobs of the asked queues back."""
+
+    queues: list[str]
+    """Those asked that are not paused, in their order."""
+    limited: frozenset[str]
+    """Those of them that have limits and ready jobs."""
+    pairs: list[QueueLimit]
+    """Under which limits jobs of them are ready."""
+    resumes_in: float | None
+
+
+def _claim(claimant: Claimant, queues: Iterable[str], choice: Choice, *, suspects: bool) -> Claimed:
+    missing: Collection[str] = ()
     with transaction.atomic(using=claimant.alias):
         connection = connections[claimant.alias]
-        if fetch_one(connection, HOLD_WORKER, {"worker_id": claimant.worker_id}) is None:
-            raise WorkerLost
-        for queue_name in queues:
-            if len(claimed) >= limit:
+        gates = _read_gates(connection, claimant, list(queues))
+        choice.look_again(gates.resumes_in)
+        chooser = _Chooser(claimant, choice, gates, suspects=suspects)
+        if gates.limited or gates.pairs:
+            missing = chooser.look_at_limits()
+        for queue_name in gates.queues:
+            if choice.is_full:
                 break
-            claimed += _lock_ready(claimant, queue_name, fit, limit - len(claimed))
-        if claimed:
-            _mark_running(claimant, claimed)
-    return claimed
+            chooser.take_from(queue_name)
+        chooser.serve_next_keys()
+        if choice.jobs:
+            _mark_running(claimant, choice.jobs, [job.pk for job in choice.aheads])
+        if choice.starts and choice.jobs[0].claimed_at is not None:
+            limits.note_starts(connection, choice.starts, choice.jobs[0].claimed_at)
+    if _make_limits(connection, missing):
+        choice.look_again(0.0)
+    return Claimed(choice.jobs, choice.look_again_in)
 
 
-def _lock_ready(claimant: Claimant, queue_name: str, fit: Q, limit: int) -> list[Job]:
-    statement, params = _compile_claim(
-        claimant.alias, tuple(claimant.task_paths), queue_name, fit, limit
+def _read_gates(connection: Connection, claimant: Claimant, queues: list[str]) -> Gates:
+    """Hold the worker's row, and see what holds jobs back. Raises: WorkerLost."""
+    params = {"worker_id": claimant.worker_id, "queues": queues}
+    row = fetch_one(prepared(connection), HOLD_WORKER, params)
+    if row is None:
+        raise WorkerLost
+    paused, limited, pairs, resumes_in = row
+    return Gates(
+        [name for name in queues if name not in paused],
+        frozenset(limited).difference(paused),
+        [(queue, limit) for queue, limit in pairs if queue not in paused],
+        resumes_in,
     )
-    return list(job_rows(claimant.alias).raw(statement, params))
+
+
+def _make_limits(connection: Connection, missing: Collection[str]) -> bool:
+    """Make the rows of limits that have none, in a commit of its own; whether any was made.
+
+    Only a declared one can be made; jobs under others wait for a worker whose code declares it.
+    """
+    declared = registry.declared_limits() if missing else {}
+    known = [declared[name] for name in missing if name in declared]
+    return bool(limits.declare_limits(connection, known, is_new_only=True))
+
+
+class _Chooser:
+    """Takes jobs for one claim, inside its transaction."""
+
+    def __init__(self, claimant: Claimant, choice: Choice, gates: Gates, *, suspects: bool) -> None:
+        self._claimant = claimant
+        self._choice = choice
+        self._gates = gates
+        self._suspects = suspects
+        self._connection = connections[claimant.alias]
+        self._keys: dict[QueueLimit, list[Key]] = {}
+        self._places: dict[str, Places] = {}
+        self._rows: dict[UUID, Job] | None = None
+        self._most = max(1, choice.free)
+
+    # --- what limits leave room for
+
+    def look_at_limits(self) -> Collection[str]:
+        """See what limits leave room for, hold those that leave some, and see again.
+
+        Most looks find no room: they hold nothing, so that they cost others nothing. Returns: the
+        names of limits that have no row.
+        """
+        self._see(self._gates.pairs, self._gates.limited)
+        self._note_when_to_look_again()
+        if self._choice.free <= 0:
+            return ()
+        open_queues = {name for name, places in self._places.items() if places.room > 0}
+        pairs = [pair for pair in self._gates.pairs if self._may_start(pair)]
+        wanted = {limit_name for _, limit_name in pairs}
+        held = limits.hold_limits(self._connection, open_queues, wanted)
+        if held.queues < open_queues or (held.limits | held.missing) < wanted:
+            self._choice.look_again(HELD_SECONDS)
+        self._see([pair for pair in pairs if pair[1] in held.limits], held.queues)
+        self._hold_rows()
+        return held.missing
+
+    def _may_start(self, pair: QueueLimit) -> bool:
+        """Whether a job was found that may start now; or no key: the limit has no row."""
+        queue_name = pair[0]
+        keys = self._keys[pair]
+        if queue_name in self._gates.limited and self._room_of(queue_name) <= 0:
+            return False
+        return not keys or any(key.found for key in keys)
+
+    def _see(self, pairs: Sequence[QueueLimit], queues: Collection[str]) -> None:
+        fit = self._claimant.fit(suspects=self._suspects)
+        turns = self._claimant.turns
+        self._keys = (
+            limits.find_keys(self._connection, pairs, turns, fit, most=self._most) if pairs else {}
+        )
+        self._places = limits.count_places(self._connection, queues) if queues else {}
+
+    def _note_when_to_look_again(self) -> None:
+        seen: list[Key | Places] = [key for keys in self._keys.values() for key in keys]
+        for place in (*seen, *self._places.values()):
+            if place.has_rate and place.room <= 0:
+                self._choice.look_again(place.opens_in)
+        for pair, keys in self._keys.items():
+            if self._claimant.turns[pair].note(keys):
+                self._choice.look_again(ROUND_SECONDS)
+
+    def _hold_rows(self) -> None:
+        ids = [
+            found.id
+            for (queue_name, _), keys in self._keys.items()
+            if queue_name not in self._gates.limited or self._room_of(queue_name) > 0
+            for found, _ in in_turn(keys, self._most)
+        ]
+        rows = job_rows(self._claimant.alias).filter(pk__in=ids, state=JobState.READY)
+        held = rows.order_by("pk").select_for_update(skip_locked=True, no_key=True) if ids else ()
+        self._rows = {row.pk: row for row in held}
+
+    def _room_of(self, queue_name: str) -> int:
+        places = self._places.get(queue_name)
+        return 0 if places is None else places.room
+
+    # --- taking
+
+    def take_from(self, queue_name: str) -> None:
+        """Take jobs of one queue, as far as its own limits leave room."""
+        choice, places = self._choice, self._places.get(queue_name)
+        if queue_name not in self._gates.limited:
+            most = choice.free + choice.ahead
+        elif places is None or places.room <= 0:
+            return
+        else:
+            most = min(choice.free, places.room)
+        rows = _lock_ready(self._claimant, queue_name, suspects=self._suspects, limit=most)
+        offered = offer(self._keys, self._rows, queue_name=queue_name, most=self._most)
+        choice.take(queue_name, rows, list(offered), places)
+
+    def serve_next_keys(self) -> None:
+        """Let the next claim go on behind the last key that was served of each limit."""
+        for pair, keys in self._keys.items():
+            served = [key for key in keys if self._choice.takes_from(key)]
+            if served:
+                self._claimant.turns[pair].cursor = served[-1].limit_key
+
+
+def _lock_ready(claimant: Claimant, queue_name: str, *, suspects: bool, limit: int) -> list[Job]:
+    if limit <= 0:
+        return []
+    fit = _suspect(claimant) if suspects else ~_suspect(claimant)
+    statement, params = _compile_claim(claimant.alias, tuple(claimant.task_paths), queue_name, fit)
+    return load_jobs(claimant.alias, statement, [*params, limit])
 
 
 @lru_cache(maxsize=256)
 def _compile_claim(
-    alias: str, task_paths: tuple[str, ...], queue_name: str, fit: Q, limit: int
+    alias: str, task_paths: tuple[str, ...], queue_name: str, fit: Q
 ) -> tuple[str, tuple[Any, ...]]:
-    """The claim's SELECT, as Django writes it; kept, since writing it takes longer than running."""
+    """The claim's SELECT, as Django writes it; kept, since writing it takes longer than running.
+
+    Its last parameter is how many.
+    """
     ready = (
         job_rows(alias)
         .filter(fit, state=JobState.READY, queue_name=queue_name)
@@ -130,20 +324,29 @@ def _compile_claim(
         .order_by("-priority", "due_at", "id")
         .select_for_update(skip_locked=True, no_key=True)
     )
-    statement, params = ready[:limit].query.get_compiler(alias).as_sql()
-    return statement, tuple(params)
+    statement, params = ready[:ANY_NUMBER].query.get_compiler(alias).as_sql()
+    return statement.replace(f"LIMIT {ANY_NUMBER}", "LIMIT %s"), tuple(params)
 
 
-def _mark_running(claimant: Claimant, jobs: list[Job]) -> None:
+ANY_NUMBER = 987_654_321
+"""Stands for the number of jobs while the statement is written."""
+
+
+def _mark_running(claimant: Claimant, jobs: list[Job], aheads: Sequence[UUID] = ()) -> None:
     params = {
-        "ids": [job.pk for job in jobs],
+        "ids": id_array(job.pk for job in jobs),
+        "aheads": id_array(aheads),
         "worker_id": claimant.worker_id,
         "code_version": claimant.code_version,
     }
-    rows = fetch_all(connections[claimant.alias], MARK_RUNNING, params)
-    marked = {job_id: columns for job_id, *columns in rows}
-    for job in jobs:
-        job.lease_token, job.claimed_at, job.started_at = marked[job.pk]
+    ((claimed_at,),) = fetch_all(connections[claimant.alias], MARK_RUNNING, params)
+    later = frozenset(aheads)
+    for job in jobs:  # as the statement has changed their rows, which are locked
+        job.lease_token += 1
+        job.claimed_at = claimed_at
+        job.started_at = job.started_at or claimed_at
+        job.claimed_ahead = job.pk in later
+        job.unique_key = None if job.unique_while == "queued" else job.unique_key
         job.state = JobState.RUNNING
         job.worker_id = claimant.worker_id
         job.code_version = claimant.code_version

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import timedelta
 from datetime import timezone as offset
@@ -26,6 +26,7 @@ from django.utils.module_loading import import_string
 from django_durable.conf import LANGUAGE, TIMEZONE, USER, get_settings
 from django_durable.engine import codec, instances
 from django_durable.engine.run import current_run
+from django_durable.engine.threads import is_pristine
 from django_durable.exceptions import InvalidOptionError, JobRowError, MissingInstanceError
 
 if TYPE_CHECKING:
@@ -112,13 +113,25 @@ def _provided_in_force() -> dict[str, Any]:
 # --- restoring
 
 
-@contextmanager
-def restored(job: Job) -> Iterator[None]:
+def restored(job: Job) -> AbstractContextManager[None]:
     """Run with what was in force where a job was enqueued; its providers see how the body ends.
 
     What was in force here before is not put back: to be called in a context of the job's own.
     Raises: JobRowError for what no enqueueing wrote, MissingInstanceError; what providers raise.
     """
+    if job.context is None:
+        if not is_pristine():
+            _restore_builtins(_NOTHING)
+        return _UNCHANGED
+    return _restored(job)
+
+
+_NOTHING: Mapping[str, Any] = {}
+_UNCHANGED = nullcontext()
+
+
+@contextmanager
+def _restored(job: Job) -> Iterator[None]:
     stored = read(job)
     _restore_builtins(stored)
     with ExitStack() as stack:

@@ -23,6 +23,10 @@ INSERT_JOB_WITH_KEY = load("insert_job_with_key")
 FIND_KEY = load("find_key")
 FREE_KEY = load("free_key")
 INSERT_KEY = load("insert_key")
+FIND_UNIQUE = load("find_unique")
+FREE_UNIQUE = load("free_unique")
+HOLD_QUEUED = load("hold_queued")
+REPLACE_JOB = load("replace_job")
 SET_KEY_VALUE = load("set_key_value")
 
 
@@ -31,7 +35,8 @@ class NewJob:
     """A job to insert. ``run_after`` is aware; ``delay`` counts from the database's now.
 
     So do ``deadline_at`` and ``deadline``; the earlier one holds. ``held_back``: it waits for its
-    turn among the children of its parent.
+    turn among the children of its parent. ``on_conflict``: what becomes of it if another job has
+    its ``unique_key``.
     """
 
     id: UUID
@@ -49,8 +54,14 @@ class NewJob:
     deadline: timedelta | None = None
     awaited_as: str | None = None
     on_parent_end: str | None = None
+    limit_name: str | None = None
+    limit_key: str | None = None
     depth: int = 0
     held_back: bool = False
+    unique_key: str | None = None
+    unique_while: str | None = None
+    unique_period: timedelta | None = None
+    on_conflict: str | None = None
 
     def parameters(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in NewJob.__slots__}
@@ -117,6 +128,16 @@ class Inserted:
     due_at: datetime
     enqueued_at: datetime
     deadline_at: datetime | None
+    unique_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The job that has a unique key. ``is_queued``: never claimed; ``is_expired``: to be freed."""
+
+    job_id: UUID
+    is_queued: bool
+    is_expired: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +165,16 @@ def insert_jobs(
     parent: Parent | None,
     notify_queues: Sequence[str],
 ) -> dict[UUID, Inserted]:
-    """Insert jobs in one statement. Missing in the answer: it exists, or the lease is lost."""
+    """Insert jobs in one statement. Missing: it exists, its key is taken, or the lease is lost.
+
+    Waits for another transaction that is inserting an equal unique key.
+    """
     params: dict[str, Any] = {
         column: array(getattr(job, attribute) for job in jobs)
         for column, attribute in _ARRAYS.items()
     }
     params |= _parent_parameters(parent) | {"notify_queues": list(notify_queues)}
-    return {row[0]: Inserted(*row[1:5]) for row in fetch_all(connection, INSERT_JOBS, params)}
+    return {row[0]: Inserted(*row[1:6]) for row in fetch_all(connection, INSERT_JOBS, params)}
 
 
 _ARRAYS = {
@@ -169,8 +193,13 @@ _ARRAYS = {
     "deadlines": "deadline",
     "awaited_ases": "awaited_as",
     "on_parent_ends": "on_parent_end",
+    "limit_names": "limit_name",
+    "limit_keys": "limit_key",
     "depths": "depth",
     "held_backs": "held_back",
+    "unique_keys": "unique_key",
+    "unique_whiles": "unique_while",
+    "unique_periods": "unique_period",
 }
 
 
@@ -215,3 +244,28 @@ def insert_key(connection: Connection, key: NewKey) -> int | None:
 
 def set_key_value(connection: Connection, key_id: int, value: str) -> None:
     execute(connection, SET_KEY_VALUE, {"id": key_id, "value": value})
+
+
+# --- unique jobs
+
+
+def find_unique(connection: Connection, keys: Sequence[str]) -> dict[str, Holder]:
+    """The jobs that hold these unique keys, as far as they are taken."""
+    rows = fetch_all(connection, FIND_UNIQUE, {"unique_keys": list(keys)})
+    return {key: Holder(*row) for key, *row in rows}
+
+
+def hold_queued(connection: Connection, job_ids: Sequence[UUID]) -> set[UUID]:
+    """Keep unique jobs from being claimed until the transaction ends; those that were not yet."""
+    return {row[0] for row in fetch_all(connection, HOLD_QUEUED, {"ids": list(job_ids)})}
+
+
+def free_unique(connection: Connection, job_id: UUID, key: str) -> None:
+    """Free a key whose period is over, unless another caller has."""
+    execute(connection, FREE_UNIQUE, {"job_id": job_id, "unique_key": key})
+
+
+def replace_job(connection: Connection, job_id: UUID, new: NewJob, *, notify: bool) -> bool:
+    """Let a job stand for a newer call; False if it was claimed, ended or freed meanwhile."""
+    params = new.parameters() | {"job_id": job_id, "notify": notify}
+    return fetch_one(connection, REPLACE_JOB, params) is not None

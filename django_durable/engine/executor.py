@@ -24,7 +24,7 @@ from django.db import transaction
 
 from django_durable.conf import get_settings
 from django_durable.engine import compensating, instances, waiting
-from django_durable.engine.announcing import announce, conclude
+from django_durable.engine.announcing import announce, conclude, is_silent
 from django_durable.engine.atomic import (
     LeaseLost,
     Rollback,
@@ -48,10 +48,10 @@ from django_durable.engine.run import (
     Ending,
     Run,
     Stop,
-    release_connections,
     reset_run,
     set_run,
 )
+from django_durable.engine.threads import release_connections
 from django_durable.exceptions import (
     EnqueueError,
     JobError,
@@ -79,14 +79,31 @@ class CancelledInside(Rollback):
     """Cancelling an atomic task undoes its writes."""
 
 
-def execute(run: Run) -> None:
-    """Run one claimed job and record what came of it. Never raises but at interpreter exit."""
+def execute(run: Run, finish_later: Callable[[Run, Outcome], bool] = lambda *_: False) -> bool:
+    """Run one claimed job and record what came of it. Never raises but at interpreter exit.
+
+    ``finish_later`` may take the outcome of a plain success, to write it with others. Returns:
+    whether all is written, and the job nobody's business here any more.
+    """
     try:
         decided, error = run_to_end(run)
     except Committed as committed:
         conclude(run, committed.written, None)
-    else:
-        record(run, decided, error)
+        return True
+    if isinstance(decided, Outcome) and can_wait(run, decided) and finish_later(run, decided):
+        return False
+    record(run, decided, error)
+    return True
+
+
+def can_wait(run: Run, outcome: Outcome) -> bool:
+    """Whether an outcome may be written with others': nobody waits for it, or is told of it."""
+    return (
+        outcome.is_plain_success
+        and run.report.latest is None
+        and is_silent(run.job.task_path)
+        and not compensating.find_pending(run)
+    )
 
 
 def run_to_end(run: Run) -> tuple[Outcome | Ending, BaseException | None]:
@@ -133,7 +150,8 @@ def call(run: Run) -> tuple[Outcome | Ending, BaseException | None]:
     try:
         with restored(run.job):
             arguments = instances.decode_arguments(run.job.arguments, run.job.task_path, run.job.id)
-            release_connections()
+            if run.job.context is not None or MODEL_TAG in run.job.arguments:
+                release_connections()
             run.check_may_start()
             returned = call_function(run, arguments)
             if not isinstance(returned, Committed):
@@ -143,6 +161,10 @@ def call(run: Run) -> tuple[Outcome | Ending, BaseException | None]:
         raise
     except BaseException as error:  # user code may raise anything; the slot lives on
         return decide(run, error)
+
+
+MODEL_TAG = '"$model"'
+"""Stands where there are instances to be fetched, for which a connection is opened."""
 
 
 def call_function(run: Run, arguments: instances.Arguments) -> Any:
@@ -202,6 +224,8 @@ def decide_success(run: Run, value: Any) -> Outcome:
     """The outcome of a function that returned. Raises: what makes it a failure after all."""
     if run.find_ending() is not None:
         raise SuspensionSwallowedError(task_path=run.job.task_path)
+    if value is None:
+        return outcome_of(run, JobState.SUCCESSFUL, return_value="null")
     hint = instances.hints_of(run.task.func).get("return", Any)
     limit = get_settings().MAX_PAYLOAD_BYTES
     try:

@@ -58,8 +58,8 @@ class Lease:
 class Hooks:
     """What the listener tells the worker."""
 
-    woken: Callable[[str], None]
-    """Somebody enqueued to this queue."""
+    woken: Callable[[str | None], None]
+    """There may be something to do in this queue; None: in any."""
     cancelled: Callable[[list[UUID]], None]
     """Cancelling was asked for, of these running jobs."""
     lost: Callable[[], None]
@@ -144,7 +144,7 @@ class Listener:
             return
         while (left := until - machine_seconds()) > 0 and not self.stopped.is_set():
             for notification in self._connection.notifies(timeout=left, stop_after=1):
-                self.hooks.woken(notification.payload)
+                self.hooks.woken(notification.payload or None)
 
     def _drop_session(self, error: BaseException) -> None:
         """The session died: say so at once over another one, and try again soon."""

@@ -18,7 +18,7 @@ from django_durable.conf import get_settings
 from django_durable.engine.clock import StatementTimestamp
 from django_durable.engine.faults import DATABASE_ERRORS
 from django_durable.engine.rows import new_worker, workers
-from django_durable.engine.sql import Connection, fetch_all, fetch_one, load
+from django_durable.engine.sql import Connection, execute, fetch_all, fetch_one, load
 
 HEARTBEAT = load("heartbeat")
 FIND_SUSPICIOUS_WORKERS = load("find_suspicious_workers")
@@ -28,6 +28,7 @@ RECOVER_JOBS = load("recover_jobs")
 TAKE_LOCK = load("take_lock")
 READ_PLACE = load("read_place")
 FIND_PROTECTED_ROLES = load("find_protected_roles")
+NOTE_BEGUN = load("note_begun")
 
 LOCK_NAMESPACE = 0x64757261
 """First key of every worker's advisory lock; the second is the worker's id."""
@@ -36,7 +37,10 @@ _LARGEST_ID = 2**31 - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registration:
-    """What a worker says of itself when it starts. Empty ``queues``: it serves all."""
+    """What a worker says of itself when it starts.
+
+    Empty ``queues``: it serves all, or those of its patterns.
+    """
 
     hostname: str
     pid: int
@@ -44,6 +48,7 @@ class Registration:
     slots: int
     code_version: str
     lease: timedelta
+    queue_patterns: Sequence[str] = ()
 
 
 def register_worker(alias: str, registration: Registration) -> int:
@@ -55,6 +60,7 @@ def register_worker(alias: str, registration: Registration) -> int:
         hostname=registration.hostname,
         pid=registration.pid,
         queues=list(registration.queues),
+        queue_patterns=list(registration.queue_patterns),
         slots=registration.slots,
         code_version=registration.code_version,
         lease=registration.lease,
@@ -156,6 +162,15 @@ def declare_lost(alias: str, suspicion: Suspicion) -> Declared | None:
 def end_sessions(connection: Connection, worker_id: int) -> int:
     """End the sessions of a lost worker; how many there were. Needs the same database role."""
     return len(fetch_all(connection, END_SESSIONS, {"session_name": session_name(worker_id)}))
+
+
+def note_begun(connection: Connection, claims: Sequence[tuple[UUID, int]]) -> None:
+    """Note of jobs claimed ahead, by id and lease token, that they have begun: losing counts."""
+    params = {
+        "job_ids": [job_id for job_id, _ in claims],
+        "lease_tokens": [token for _, token in claims],
+    }
+    execute(connection, NOTE_BEGUN, params)
 
 
 @dataclass(frozen=True, slots=True)

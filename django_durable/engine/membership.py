@@ -19,13 +19,14 @@ from django_durable.engine import boot, claims, liveness, registry, sessions
 from django_durable.engine.claiming import Claimer
 from django_durable.engine.listener import Hooks, Lease, Listener
 from django_durable.engine.maintenance import Maintenance
+from django_durable.engine.serving import Serving
 from django_durable.engine.slots import Slots
 from django_durable.engine.writer import GroupWriter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
-    """What a worker is told. Empty ``queues``: all it meets."""
+    """What a worker is told. ``queues``: names and patterns; empty: all it meets."""
 
     queues: Sequence[str] = ()
     slots: int = 16
@@ -34,6 +35,14 @@ class WorkerOptions:
     lease: timedelta = timedelta(seconds=15)
     poll_interval: timedelta = timedelta(seconds=1)
     listens: bool = True
+    max_jobs: int | None = None
+    max_memory: int | None = None
+    """In bytes."""
+
+    @property
+    def serving(self) -> Serving:
+        """The queues it serves, of those in the settings. Raises: InvalidOptionError."""
+        return Serving.of(self.queues, known=get_settings().QUEUES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -88,7 +97,8 @@ def join(
             claimant=_claimant(worker_id, alias, code_version),
             slots=slots,
             listener=listener,
-            queues=options.queues,
+            serving=options.serving,
+            poll_interval=options.poll_interval.total_seconds(),
         ),
         maintenance=Maintenance(
             connection=connections[alias],
@@ -101,10 +111,12 @@ def join(
 
 
 def _registration(options: WorkerOptions, code_version: str) -> liveness.Registration:
+    serving = options.serving
     return liveness.Registration(
         hostname=socket.gethostname(),
         pid=os.getpid(),
-        queues=options.queues,
+        queues=serving.exact_names,
+        queue_patterns=serving.patterns,
         slots=options.slots,
         code_version=code_version,
         lease=options.lease,

@@ -6,7 +6,9 @@ from datetime import MAXYEAR, UTC, datetime, timedelta
 from typing import Any
 
 from django_durable.exceptions import InvalidOptionError
+from django_durable.limits import Limit
 from django_durable.retry import RetryPolicy
+from django_durable.unique import Unique
 
 _QUEUE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}")
 LONGEST_KEY = 500
@@ -136,6 +138,15 @@ def _retry(value: Any) -> str | None:
     return None if fit else "it must be a RetryPolicy, or None."
 
 
+def _unique(value: Any) -> str | None:
+    fit = value is None or isinstance(value, Unique)
+    return None if fit else "it must be a Unique, or None."
+
+
+def _limit(value: Any) -> str | None:
+    return None if value is None or isinstance(value, Limit) else "it must be a Limit, or None."
+
+
 def _on_missing(value: Any) -> str | None:
     return None if value in ("fail", "skip") else 'it must be "fail" or "skip".'
 
@@ -154,6 +165,8 @@ _RULES: dict[str, Callable[[Any], str | None]] = {
     "idempotency_key": _optional_key,
     "idempotency_retention": check_retention,
     "retry": _retry,
+    "unique": _unique,
+    "limit": _limit,
     "on_missing": _on_missing,
     "takes_context": _flag,
     "atomic": _flag,

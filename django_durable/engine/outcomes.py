@@ -9,21 +9,33 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import connections, transaction
+from django.db import IntegrityError, connections, transaction
 
 from django_durable.conf import get_settings
 from django_durable.engine.families import find_unjoined_children, lock_jobs, settle_parents
 from django_durable.engine.instances import encode_error
-from django_durable.engine.sql import Connection, array, fetch_all, fetch_one, load, one_commit
+from django_durable.engine.rows import jobs as job_rows
+from django_durable.engine.sql import (
+    Connection,
+    array,
+    execute,
+    fetch_all,
+    fetch_one,
+    id_array,
+    load,
+    one_commit,
+)
 from django_durable.engine.states import FINISHED, JobState
 from django_durable.exceptions import DeadlineExceededError
 
 FINISH_JOBS = load("finish_jobs")
+FINISH_SUCCESSES = load("finish_successes")
 CANCEL_JOBS = load("cancel_jobs")
 CONTINUE_JOB = load("continue_job")
 READ_SUCCESS = load("read_success")
 BEGIN_COMPENSATING = load("begin_compensating")
 RETRY_JOBS = load("retry_jobs")
+TAKE_UNIQUE = load("take_unique")
 FIND_OVERDUE = load("find_overdue")
 FAIL_OVERDUE = load("fail_overdue")
 
@@ -49,6 +61,11 @@ class Outcome:
     undoes: bool = False
 
     @property
+    def is_plain_success(self) -> bool:
+        """Whether it is good news that concerns no other job."""
+        return self.state is JobState.SUCCESSFUL and self.awaited_as is None and not self.undoes
+
+    @property
     def may_end_a_wait(self) -> bool:
         """Whether a parent may wait for it; any outcome is CANCELLED if that was asked for."""
         return self.awaited_as is not None and self.state is not JobState.READY
@@ -56,19 +73,57 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The state the job went to: CANCELLED whatever was wanted, if cancelling was asked for."""
+    """The state the job went to: CANCELLED whatever was wanted, if cancelling was asked for.
+
+    ``due_at`` is None if it has not changed.
+    """
 
     state: JobState
-    due_at: datetime
+    due_at: datetime | None
 
 
 def finish_jobs(connection: Connection, outcomes: Sequence[Outcome]) -> list[Written | None]:
     """Write outcomes in one commit; None where the lease was lost (or it was written before), and
     where a job that ``undoes`` is to be cancelled.
 
-    One statement, unless a parent waits for one of the jobs. Then all are locked first, parents
-    too, and what the ends mean to the parents is drawn last.
+    Plain successes go first, in a lean statement that leaves alone what is not that simple. The
+    rest is one statement, unless a parent waits for one of the jobs. Then all are locked first,
+    parents too, and what the ends mean to the parents is drawn last.
     """
+    answers = _write_successes(connection, outcomes)
+    rest = [index for index, answer in enumerate(answers) if answer is None]
+    if rest:
+        written = _write_all(connection, [outcomes[index] for index in rest])
+        for index, answer in zip(rest, written, strict=True):
+            answers[index] = answer
+    return answers
+
+
+def _write_successes(connection: Connection, outcomes: Sequence[Outcome]) -> list[Written | None]:
+    """Write the plain successes, by id as all locks are taken; None where there is more to it."""
+    answers: list[Written | None] = [None] * len(outcomes)
+    plain = _plain_ones_by_id(outcomes)
+    if not plain:
+        return answers
+    params = {
+        "job_ids": id_array(outcomes[index].job_id for index in plain),
+        "lease_tokens": array(outcomes[index].lease_token for index in plain),
+        "return_values": array(outcomes[index].return_value for index in plain),
+    }
+    for (number,) in fetch_all(connection, FINISH_SUCCESSES, params):
+        answers[plain[number - 1]] = SUCCESS
+    return answers
+
+
+def _plain_ones_by_id(outcomes: Sequence[Outcome]) -> list[int]:
+    plain = [index for index, outcome in enumerate(outcomes) if outcome.is_plain_success]
+    return sorted(plain, key=lambda index: outcomes[index].job_id)
+
+
+SUCCESS = Written(JobState.SUCCESSFUL, None)
+
+
+def _write_all(connection: Connection, outcomes: Sequence[Outcome]) -> list[Written | None]:
     if not any(outcome.may_end_a_wait for outcome in outcomes):
         return _write_outcomes(connection, outcomes)
     with one_commit(connection):
@@ -203,22 +258,46 @@ def retry_jobs(
     }
     connection = connections[alias]
     with transaction.atomic(using=alias):
-        found, rows = _retry_level(connection, job_ids, options)
+        found, rows = _retry_level(alias, job_ids, options)
         level = rows
         children: list[Any] = []
         while unjoined := find_unjoined_children(connection, [row[0] for row in level if row[1]]):
-            _, level = _retry_level(connection, unjoined, options)
+            _, level = _retry_level(alias, unjoined, options)
             children += level
         settle_parents(connection, [(row[2], row[3]) for row in [*rows, *children]])
     return _changed(found, rows)
 
 
 def _retry_level(
-    connection: Connection, job_ids: Sequence[UUID], options: dict[str, Any]
+    alias: str, job_ids: Sequence[UUID], options: dict[str, Any]
 ) -> tuple[list[Any], list[Any]]:
     """Lock some jobs, then retry them: what was found, and what was retried."""
+    connection = connections[alias]
     found = lock_jobs(connection, job_ids)
-    return found, fetch_all(connection, RETRY_JOBS, options | {"ids": [row[0] for row in found]})
+    ids = [row[0] for row in found]
+    keys = _find_unique_keys(alias, ids)
+    rows = fetch_all(connection, RETRY_JOBS, options | {"ids": ids})
+    ended = {row[0] for row in rows if row[1]}
+    for job_id, key in keys:
+        if job_id in ended:
+            _take_key_again(alias, job_id, key)
+    return found, rows
+
+
+def _find_unique_keys(alias: str, job_ids: Sequence[UUID]) -> list[tuple[UUID, str]]:
+    """The keys that ended jobs had while they were unique; sorted, as all take them."""
+    ended = job_rows(alias).finished().filter(pk__in=job_ids, unique_key__isnull=False)
+    keys = ended.filter(unique_until__isnull=True).order_by("unique_key", "pk")
+    return [(row.pk, row.unique_key or "") for row in keys.only("pk", "unique_key")]
+
+
+def _take_key_again(alias: str, job_id: UUID, key: str) -> None:
+    """A retried job is unique again, unless another one is by now."""
+    try:
+        with transaction.atomic(using=alias):
+            execute(connections[alias], TAKE_UNIQUE, {"job_id": job_id, "unique_key": key})
+    except IntegrityError:  # taken by a transaction that was open when this one looked
+        return
 
 
 def _changed(found: Sequence[Any], rows: Sequence[Any]) -> list[Changed]:

@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 
 from django_durable.engine import waiting
 from django_durable.engine.replay import STARTED, Recorded
-from django_durable.engine.run import ActiveStep, enter_step, leave_step, release_connections
+from django_durable.engine.run import ActiveStep, enter_step, leave_step
+from django_durable.engine.threads import release_connections
 from django_durable.engine.waiting import Point, WaitRule
 
 LONGEST_PAUSE = timedelta(days=365)

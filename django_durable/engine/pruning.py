@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from django_durable.conf import get_settings
-from django_durable.engine import retention
+from django_durable.engine import limits, retention
 from django_durable.engine.clock import machine_seconds
 from django_durable.engine.states import FINISHED
 
@@ -81,6 +81,7 @@ class Pruner:
                 yield partial(self._prune_jobs, each)
         yield self._prune_events
         yield lambda: retention.prune_keys(self.connection, limit=self.chunk) == self.chunk
+        yield lambda: limits.prune_starts(self.connection, limit=self.chunk) == self.chunk
         yield self._prune_workers
 
     def _timed(self, take: Callable[[], bool]) -> bool:

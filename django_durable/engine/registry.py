@@ -16,6 +16,8 @@ class RegisteredTask(Protocol):
     def aliases(self) -> tuple[str, ...]: ...
     @property
     def func(self) -> Any: ...
+    @property
+    def limit(self) -> Any: ...
 
 
 _tasks: dict[str, Any] = {}
@@ -71,6 +73,11 @@ def iter_tasks() -> Iterator[Any]:
     """Each task once, ordered by path."""
     seen: dict[str, Any] = {task.path: task for task in _tasks.values()}
     return iter([seen[path] for path in sorted(seen)])
+
+
+def declared_limits() -> dict[str, Any]:
+    """The limits that tasks are declared with, by name."""
+    return {task.limit.name: task.limit for task in iter_tasks() if task.limit is not None}
 
 
 def forget(path: str) -> None:

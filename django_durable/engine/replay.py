@@ -9,7 +9,7 @@ undone only keeps its place: it runs anew, and nobody expects it.
 
 import hashlib
 import json
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -110,7 +110,7 @@ class Scope:
 
     path: str = ""
     parent: "Scope | None" = None
-    calls: Counter[str] = field(default_factory=Counter)
+    calls: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     functions: dict[str, Any] = field(default_factory=dict)
     unreached: dict[str, int] = field(default_factory=dict)
     recorded_bases: set[str] = field(default_factory=set)
@@ -197,11 +197,15 @@ class History:
         last = max((record.seq for record in self.records.values()), default=0)
         self._seqs = count(last + 1)
         self._scopes: dict[str, Scope] = {}
-        self.undone: Counter[str] = Counter()
+        self.undone: defaultdict[str, int] = defaultdict(int)
         """How often each step was undone, by its identity."""
         self.root = self.scope(root_path)
         self.enqueued_by_source: dict[str, str] = {}
         """In a fork: the ids of the jobs that its source enqueued between its steps, by origin."""
+        if self.records:
+            self._expect_all()
+
+    def _expect_all(self) -> None:
         for record in self.records.values():
             self._expect(record)
         copied = [r.seq for r in self.records.values() if r.lease_token == COPIED]
@@ -330,6 +334,8 @@ def life_path(continued_count: int) -> str:
 COMPENSATION, PATCH, FORK = "compensation@", "patch", "fork"
 MAILBOX = "event:"
 """How the name of a wait for an event sent to the job begins."""
+ENQUEUE = "enqueue"
+"""The kind of the checkpoint of a call to enqueue that met another job in its way."""
 CHILD = "child"
 """The kind of the checkpoint of a child's end; its fingerprint is the scope that awaits it."""
 COPIED = 0

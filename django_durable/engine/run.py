@@ -380,13 +380,6 @@ def has_user_transaction(connection: Any) -> bool:
     return connection.in_atomic_block and not (blocks and blocks[-1]._from_testcase)
 
 
-def release_connections() -> None:
-    """Give this thread's database connections back, except those inside a transaction."""
-    for connection in connections.all(initialized_only=True):
-        if connection.connection is not None and not connection.in_atomic_block:
-            connection.close()
-
-
 def plain_step(name: str) -> ActiveStep:
     """What ``current_step()`` returns outside a worker's job: the same interface, a fresh key."""
     return ActiveStep(name=name, identity=name, attempt=1, namespace=uuid4())

@@ -171,10 +171,16 @@ def connect(alias: str) -> psycopg.Connection[Any]:
         connection.prepare_threshold = None
     else:
         connection.prepare_threshold = 1
-        connection.execute("set enable_seqscan to off")
+        connection.execute(BY_KEY_IN_ORDER)
         connection.execute("set lock_timeout to '250ms'")
         limit_session(connection)
     return connection
+
+
+BY_KEY_IN_ORDER = """
+set enable_seqscan to off; set enable_hashjoin to off; set enable_mergejoin to off
+"""
+"""Whatever a statement is given is looked up by key, one after the other: so it locks, too."""
 
 
 def is_pooled(connection: Any) -> bool:

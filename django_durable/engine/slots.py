@@ -9,26 +9,29 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from queue import SimpleQueue
 from typing import Any
 from uuid import UUID
 
-from django.db import connections, reset_queries
+from django.db import connections
 
 from django_durable.engine import stepping
+from django_durable.engine.backlog import Backlog, Pace
 from django_durable.engine.clock import machine_seconds
 from django_durable.engine.executor import execute, outcome_of
 from django_durable.engine.faults import DATABASE_ERRORS
+from django_durable.engine.outcomes import Outcome
 from django_durable.engine.rebuilding import storable_error
 from django_durable.engine.replay import FAILED
 from django_durable.engine.reporting import tell_late
 from django_durable.engine.run import Ending, Run, Stop
 from django_durable.engine.sql import Connection
 from django_durable.engine.states import JobState
+from django_durable.engine.threads import has_connections, mark_pristine
 from django_durable.engine.waits import Wait, suspend_job
+from django_durable.engine.wear import Wear
 
 logger = logging.getLogger("django_durable")
 AT_ONCE = timedelta(0)
@@ -36,15 +39,23 @@ AT_ONCE = timedelta(0)
 
 @dataclass(slots=True, eq=False)
 class Slots:
-    """The slots of a worker and the runs in them."""
+    """The slots of a worker, the runs in them, and those before and behind them."""
 
     count: int
     freed: Callable[[], None]
-    """Called in a slot's thread when a run has ended, and when a timed step begins."""
+    """Called in a slot's thread when the backlog runs low, and when a timed step begins."""
+    finish_later: Callable[[Run, Outcome], bool] = lambda run, outcome: False
+    """Takes the outcome of a plain success; then ``forget`` is called when it is written."""
+    wear: Wear = field(default_factory=Wear)
     given_up: int = 0
-    _todo: SimpleQueue[Run | None] = field(default_factory=SimpleQueue)
-    _runs: dict[tuple[UUID, int], Run] = field(default_factory=dict)
-    _wrappers: dict[tuple[UUID, int], dict[Any, list[Any]]] = field(default_factory=dict)
+    low_water: int = 0
+    """The length of the backlog from which on ``freed`` is called."""
+    pace: Pace = field(default_factory=Pace)
+    _backlog: Backlog = field(default_factory=Backlog)
+    _runs: dict[Run, None] = field(default_factory=dict)
+    _known: dict[Run, None] = field(default_factory=dict)
+    """All that was claimed and is not written yet: waiting, running, or ended."""
+    _wrappers: dict[Run, dict[Any, list[Any]]] = field(default_factory=dict)
     """The connections of the threads that run timed steps, by run and call."""
 
     def start(self) -> None:
@@ -56,41 +67,77 @@ class Slots:
 
     @property
     def free(self) -> int:
-        return self.count - len(self._runs)
+        """Slots for which no run is there yet."""
+        return min(max(0, self.count - len(self._runs) - len(self._backlog)), self.wear.room)
+
+    @property
+    def waiting(self) -> int:
+        """Runs that no slot has taken yet."""
+        return len(self._backlog)
 
     @property
     def runs(self) -> list[Run]:
-        return list(self._runs.values())
-
-    def known_claims(self) -> list[tuple[UUID, int]]:
-        """The (job, token) pairs that run here."""
+        """The runs in the slots."""
         return list(self._runs)
 
-    def put(self, run: Run) -> None:
-        run.begin_timed = self._begin_timed
-        self._runs[_key(run)] = run
-        self._todo.put(run)
+    @property
+    def known_runs(self) -> list[Run]:
+        """Those, the ones that wait for a slot, and the ones whose outcome is being written."""
+        return list(self._known)
+
+    def known_claims(self) -> list[tuple[UUID, int]]:
+        """The (job, token) pairs of all known runs."""
+        return [(run.job.id, run.job.lease_token) for run in self.known_runs]
+
+    def put_all(self, runs: Sequence[Run]) -> None:
+        """Take claimed runs; those that were claimed ahead wait behind all others."""
+        self.wear.begun += len(runs)
+        for run in runs:
+            run.begin_timed = self._begin_timed
+            self._known[run] = None
+        for run in [run for run in reversed(runs) if not run.job.claimed_ahead]:
+            self._backlog.put(run, first=True)
+        for run in [run for run in runs if run.job.claimed_ahead]:
+            self._backlog.put(run, first=False)
+
+    def take_back(self, waiting_since: float) -> list[Run]:
+        """Take out what has waited for a slot since then; it stays known until it is forgotten."""
+        taken = self._backlog.take_back(waiting_since)
+        self.wear.begun -= len(taken)
+        return taken
 
     def _work(self) -> None:
-        while (run := self._todo.get()) is not None:
-            reset_queries()
+        mark_pristine()
+        while True:
+            run = self._backlog.get()
+            self._runs[run] = None
+            begun = machine_seconds()
+            is_written = True
             try:
-                execute(run)
+                is_written = execute(run, self.finish_later)
             except BaseException:  # a fault of the engine: the job is handed back by reconciling
                 logger.exception("Job %s: its run broke down.", run.job.id)
             if run.ending is not None and run.ending.stop is Stop.GIVEN_UP:
                 return
             drop_open_transactions()
-            self._forget(run)
+            self.pace.note(run.job.task_path, machine_seconds() - begun)
+            self._runs.pop(run, None)
+            self._wrappers.pop(run, None)
+            if is_written:
+                self._known.pop(run, None)
+            if len(self._backlog) <= self.low_water:
+                self.freed()
 
-    def _forget(self, run: Run) -> None:
-        self._runs.pop(_key(run), None)
-        self._wrappers.pop(_key(run), None)
-        self.freed()
+    def forget(self, runs: list[Run]) -> None:
+        """The outcomes of these are written, or they were handed back."""
+        for run in runs:
+            self._known.pop(run, None)
+        if not self._known:
+            self.freed()
 
     def _begin_timed(self, run: Run, call: stepping.Call) -> None:
         """In the body's thread: note its connections, and have the worker watch the clock."""
-        self._wrappers.setdefault(_key(run), {})[call] = list(connections.all())
+        self._wrappers.setdefault(run, {})[call] = list(connections.all())
         self.freed()
 
     def seconds_to_timeout(self) -> float | None:
@@ -113,7 +160,7 @@ class Slots:
 
     def _give_up(self, run: Run, call: stepping.Call) -> None:
         self.given_up += 1
-        for wrapper in self._wrappers.get(_key(run), {}).pop(call, []):
+        for wrapper in self._wrappers.get(run, {}).pop(call, []):
             _take_away(wrapper)
         scope = run.history.scope_of(call.identity)
         if scope.abandon is not None:
@@ -125,7 +172,10 @@ class Slots:
             run.ending = Ending(stop=Stop.GIVEN_UP)
             record_timeout(run, call)
             self._start_thread()
-            self._forget(run)
+            self._runs.pop(run, None)
+            self._wrappers.pop(run, None)
+            self.forget([run])
+            self.freed()
         logger.error(
             "Job %s: step %s overstayed its timeout; its thread is given up.",
             run.job.id, call.identity, extra={"job_id": str(run.job.id), "step": call.identity},
@@ -134,15 +184,13 @@ class Slots:
 
 def drop_open_transactions() -> None:
     """Leave no transaction of a body's to the next one: the connection goes with it."""
+    if not has_connections():
+        return
     for wrapper in connections.all(initialized_only=True):
         if wrapper.in_atomic_block:
             logger.error("A job left a transaction open on %r; it is rolled back.", wrapper.alias)
             wrapper.close()
             del connections[wrapper.alias]
-
-
-def _key(run: Run) -> tuple[UUID, int]:
-    return run.job.id, run.job.lease_token
 
 
 def _seconds_left(call: stepping.Call) -> float:

@@ -16,15 +16,17 @@ from uuid import UUID
 from django.db import connections, transaction
 
 from django_durable.conf import get_settings
-from django_durable.engine import instances, intake, outcomes, waiting
+from django_durable.engine import inserting, instances, intake, outcomes, waiting
 from django_durable.engine.atomic import LeaseLost, save_in_transaction
+from django_durable.engine.bulk import CHUNK
 from django_durable.engine.claims import hold_lease
 from django_durable.engine.families import lock_jobs
 from django_durable.engine.intake import Request
 from django_durable.engine.replay import CHILD, FAILED, STARTED, SUCCESSFUL, Recorded
 from django_durable.engine.rows import jobs as job_rows
-from django_durable.engine.run import Run, release_connections
+from django_durable.engine.run import Run
 from django_durable.engine.states import FINISHED, JobState, WaitKind
+from django_durable.engine.threads import release_connections
 from django_durable.engine.waiting import Point, WaitRule
 from django_durable.engine.waits import has_come
 from django_durable.exceptions import InvalidOptionError, PayloadTooLargeError
@@ -48,7 +50,7 @@ def start(request: Request) -> tuple[str, Job | None]:
     if recorded is not None and recorded.is_final:
         return identity, None
     child = replace(new, origin=identity, awaited_as=identity)
-    return identity, intake.insert_child(run, child)
+    return identity, inserting.insert_child(run, child)
 
 
 def refuse_key(task: Any) -> None:
@@ -57,6 +59,9 @@ def refuse_key(task: Any) -> None:
         raise InvalidOptionError(
             option="idempotency_key", value=task.idempotency_key, reason=reason
         )
+    if task.unique is not None:
+        reason = "no other job can stand for a child: start it of task.using(unique=None)."
+        raise InvalidOptionError(option="unique", value=task.unique, reason=reason)
 
 
 def await_child(task_path: str, identity: str) -> Recorded:
@@ -237,8 +242,8 @@ def _spawn(point: Point, rows: Sequence[Any], rule: MapRule) -> None:
 
 def _insert_all(run: Run, children: Sequence[Any]) -> None:
     with transaction.atomic(using=run.alias):
-        for start_at in range(0, len(children), intake.CHUNK):
-            intake.insert_children(run, children[start_at : start_at + intake.CHUNK])
+        for start_at in range(0, len(children), CHUNK):
+            inserting.insert_children(run, children[start_at : start_at + CHUNK])
 
 
 def _look_at_map(point: Point, rule: MapRule) -> Recorded | None:

@@ -39,9 +39,9 @@ from django_durable.engine.run import (
     Run,
     Stop,
     refuse_in_transaction,
-    release_connections,
 )
 from django_durable.engine.states import WaitKind
+from django_durable.engine.threads import release_connections
 from django_durable.engine.waits import Wait
 from django_durable.exceptions import (
     EnqueueError,

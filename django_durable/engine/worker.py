@@ -7,21 +7,25 @@ worker says otherwise, and then it registers anew.
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.db import connections, transaction
 
 from django_durable.conf import get_settings
-from django_durable.engine import boot, claims, liveness, registry, sessions, waits
+from django_durable.engine import boot, claims, limits, liveness, registry, sessions, waits
+from django_durable.engine.backlog import LONGEST_WAIT
+from django_durable.engine.bell import Bell
 from django_durable.engine.checkpoints import load_checkpoints
 from django_durable.engine.clock import machine_seconds
 from django_durable.engine.executor import outcome_of
 from django_durable.engine.faults import DATABASE_ERRORS
+from django_durable.engine.finishing import Finisher
 from django_durable.engine.listener import Hooks
 from django_durable.engine.membership import Membership, WorkerOptions, join
 from django_durable.engine.outcomes import finish_jobs
@@ -29,6 +33,7 @@ from django_durable.engine.replay import Recorded
 from django_durable.engine.run import Ending, Run, Stop, history_of, mark_worker_process
 from django_durable.engine.slots import Slots
 from django_durable.engine.states import JobState
+from django_durable.engine.wear import EXIT_AGAIN, Wear
 from django_durable.engine.writer import GroupWriter
 
 if TYPE_CHECKING:
@@ -36,8 +41,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("django_durable")
 
-EXIT_GIVEN_UP = 75
-"""Exit code when every slot's thread was given up: a supervisor should start the worker again."""
 RECONCILE_SECONDS = 60.0
 OUTAGE_SECONDS = 0.5
 
@@ -48,11 +51,13 @@ class Worker:
 
     options: WorkerOptions
     alias: str = field(default_factory=lambda: get_settings().DATABASE)
+    tell_ready: Callable[[], None] = lambda: None
+    """Called when it has registered."""
+    bell: Bell = field(default_factory=Bell)
     slots: Slots = field(init=False)
     writer: GroupWriter = field(init=False)
+    finisher: Finisher = field(init=False)
     member: Membership = field(init=False)
-    _wakeups: SimpleQueue[str | None] = field(default_factory=SimpleQueue)
-    _stop_signals: int = 0
     _is_empty: bool = False
     _is_lost: bool = False
     _slot_sessions: sessions.SlotSessions = field(init=False)
@@ -73,7 +78,8 @@ class Worker:
             except DATABASE_ERRORS as error:
                 self._survive(error)
             else:
-                self._wait(self._seconds_to_next())
+                woken = self.bell.wait(self._seconds_to_next())
+                self.member.claimer.woken_queues.update(woken)
         return self._end()
 
     def _tick(self) -> None:
@@ -81,55 +87,73 @@ class Worker:
             self._join()
         if self._must_reconcile or machine_seconds() >= self._next_reconcile:
             self._reconcile()
+        self.bell.listen()
         self.slots.give_up_late()
         self.slots.tell_progress(connections[self.alias])
         self.member.maintenance.run_due()
+        self._look_at_claimed_ahead(machine_seconds() - LONGEST_WAIT)
+        self.slots.wear.look(running=len(self.slots.known_runs))
         self._claim()
         if self.options.burst:
             self._is_empty = self._has_nothing_left()
 
-    def stop(self, *_: Any) -> None:
-        """Stop: first in good order, the second time at once. Safe in a signal handler."""
-        self._stop_signals += 1
-        self._wakeups.put(None)
-
     def _is_over(self) -> bool:
-        return bool(self._stop_signals) or self._is_empty or self._is_worn_out
+        return bool(self.bell.stop_signals) or self._is_empty or self._is_worn_out
 
     def _has_nothing_left(self) -> bool:
         """Nothing is ready, nothing runs here, and nobody looks dead who may hold jobs."""
-        is_idle = self.member.claimer.found_nothing and not self.slots.runs
+        is_idle = self.member.claimer.found_nothing and not self.slots.known_runs
         return is_idle and not self.member.maintenance.suspects_anybody()
 
     @property
     def _is_worn_out(self) -> bool:
-        return self.slots.given_up >= self.slots.count
+        is_worn = self.slots.wear.room == 0 and not self.slots.known_runs
+        return is_worn or self.slots.given_up >= self.slots.count
 
     # --- starting
 
+    def _is_told_to_stop(self, after: float) -> bool:
+        self.bell.wait(after)
+        return bool(self.bell.stop_signals)
+
     def _boot(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self.stop)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN or number != signal.SIGHUP:  # nohup
+                signal.signal(number, self.bell.stop)
         mark_worker_process()
         sessions.switch_on_pools(self.options.slots)
         sessions.use_own_connection(self.alias)
-        boot.wait_for_database(self.alias, self._wait)
+        boot.wait_for_database(self.alias, self._is_told_to_stop)
         boot.check_migrations(self.alias)
         boot.check_tasks()
         boot.check_aliases(self.alias)
+        limits.declare_limits(connections[self.alias], registry.declared_limits().values())
         self.writer = GroupWriter(lambda: sessions.connect(sessions.engine_alias(self.alias)))
-        self.slots = Slots(self.options.slots, freed=self._wake)
+        self.finisher = Finisher(
+            self.writer,
+            is_busy=lambda: self.slots.waiting > 0,
+            written=lambda runs: self.slots.forget(runs),
+        )
+        self.slots = Slots(
+            self.options.slots,
+            freed=self.bell.ring_once,
+            finish_later=self.finisher.take,
+            wear=Wear(max_jobs=self.options.max_jobs, max_memory=self.options.max_memory),
+        )
         self._join()
         self._slot_sessions = boot.examine_slots(self.alias)
         self.slots.start()
+        self.finisher.start()
+        gc.freeze()  # what is there by now stays; looking through it again and again is slow
         waits.wake_blocked(connections[self.alias], code_version=self.member.code_version)
         boot.announce(
             worker_id=self.member.worker_id,
             alias=self.alias,
-            queues=self.options.queues,
+            queues=str(self.options.serving),
             slots=self.options.slots,
             code=self.member.code_version,
         )
+        self.tell_ready()
 
     def _join(self) -> None:
         """Register: at the start, and anew after having been declared lost."""
@@ -141,8 +165,8 @@ class Worker:
             self.alias,
             slots=self.slots,
             writer=self.writer,
-            hooks=Hooks(woken=self._wakeups.put, cancelled=self._cancel, lost=self._note_lost),
-            wake=self._wake,
+            hooks=Hooks(woken=self.bell.ring_for, cancelled=self._cancel, lost=self._note_lost),
+            wake=self.bell.ring,
         )
         self._is_lost = False
         self._next_reconcile = machine_seconds() + RECONCILE_SECONDS
@@ -160,11 +184,11 @@ class Worker:
         except BaseException:
             self._must_reconcile = True
             raise
-        for job in jobs:
-            self.slots.put(self._make_run(job, records.get(job.pk, [])))
+        runs = [self._make_run(job, records.get(job.pk, [])) for job in jobs]
+        self.slots.put_all(runs)
         if self.member.claimer.must_look_again:
             self.member.claimer.must_look_again = False
-            self._wake()
+            self.bell.ring()
 
     def _make_run(self, job: Job, records: list[Recorded]) -> Run:
         slot_sessions, lease = self._slot_sessions, self.options.lease.total_seconds()
@@ -179,6 +203,17 @@ class Worker:
             prepares=not slot_sessions.is_pooled,
             parallel=True,
         )
+
+    def _look_at_claimed_ahead(self, claimed_before: float) -> None:
+        """Hand back what has not begun for a second, and note what has: if lost, that counts."""
+        self._hand_back(self.slots.take_back(claimed_before))
+        begun = [run for run in self.slots.runs if run.job.claimed_ahead]
+        if lasting := [run for run in begun if run.begun_at < claimed_before]:
+            liveness.note_begun(
+                connections[self.alias], [(run.job.id, run.job.lease_token) for run in lasting]
+            )
+            for run in lasting:
+                run.job.claimed_ahead = False
 
     def _reconcile(self) -> None:
         """Give back what runs under this worker's name without its knowing."""
@@ -197,45 +232,29 @@ class Worker:
         logger.warning("The worker's loop met a database error and goes on: %s", error)
         connections[self.alias].close()
         self.member.maintenance.distrust()
-        self._wait(OUTAGE_SECONDS)
+        self.bell.wait(OUTAGE_SECONDS)
 
     def _cancel(self, job_ids: list[UUID]) -> None:
-        for run in self.slots.runs:
+        for run in self.slots.known_runs:
             if run.job.id in job_ids:
                 run.cancel_requested = True
 
     def _note_lost(self) -> None:
         """Declared lost: what runs here is others' by now and must not begin anything more."""
         self.member.lease.good_until = 0.0
-        for run in self.slots.runs:
+        for run in self.slots.known_runs:
             run.ending = run.ending or Ending(stop=Stop.LEASE_LOST)
         self._is_lost = True
-        self._wake()
+        self.bell.ring()
 
     # --- waiting
 
-    def _wake(self) -> None:
-        self._wakeups.put(None)
-
     def _seconds_to_next(self) -> float:
-        timeout = self.slots.seconds_to_timeout()
-        chores = self.member.maintenance.seconds_to_next()
-        return chores if timeout is None else min(chores, timeout)
-
-    def _wait(self, seconds: float) -> bool:
-        """Until something happens or the time is over; whether the worker is told to stop.
-
-        A queue rather than an event: putting is safe in a signal handler.
-        """
-        try:
-            woken = [self._wakeups.get(timeout=seconds)]
-            while not self._wakeups.empty():
-                woken.append(self._wakeups.get_nowait())
-        except Empty:
-            woken = [None]
-        if None not in woken:
-            self.member.claimer.woken_queues.update(name for name in woken if name is not None)
-        return bool(self._stop_signals)
+        others = [self.slots.seconds_to_timeout(), self.member.claimer.seconds_to_next()]
+        if self.slots.waiting:
+            others.append(LONGEST_WAIT)
+        known = [seconds for seconds in others if seconds is not None]
+        return min([self.member.maintenance.seconds_to_next(), *known])
 
     # --- stopping
 
@@ -245,28 +264,32 @@ class Worker:
         worker_id = self.member.worker_id
         try:
             liveness.mark_stopping(self.alias, worker_id)
-            while self._own_runs() and self._stop_signals < 2 and machine_seconds() < until:
+            self._hand_back(self.slots.take_back(machine_seconds()))
+            while self._own_runs() and self.bell.stop_signals < 2 and machine_seconds() < until:
+                self.bell.listen()
                 self.slots.give_up_late()
-                self._wait(min(0.5, max(0.0, until - machine_seconds())))
-            self._hand_back()
+                self.bell.wait(min(0.5, max(0.0, until - machine_seconds())))
+            self._hand_back(self._own_runs())
             self.member.end()
             liveness.mark_stopped(self.alias, worker_id)
         except DATABASE_ERRORS as error:
             logger.error("Stopped without the database; others will recover its jobs: %s", error)
             return 1
         logger.info("Worker %s stopped.", worker_id, extra={"worker_id": worker_id})
-        return EXIT_GIVEN_UP if self._is_worn_out else 0
+        return EXIT_AGAIN if self._is_worn_out else 0
 
     def _own_runs(self) -> list[Run]:
         """The runs whose jobs are still this worker's, as far as it knows."""
         stops = (Stop.LEASE_LOST, Stop.GIVEN_UP)
-        return [run for run in self.slots.runs if not (run.ending and run.ending.stop in stops)]
+        runs = self.slots.known_runs
+        return [run for run in runs if not (run.ending and run.ending.stop in stops)]
 
-    def _hand_back(self) -> None:
-        """Make the jobs that still run ready again, with their attempt."""
-        runs = self._own_runs()
+    def _hand_back(self, runs: list[Run]) -> None:
+        """Make jobs that wait for a slot, or still run, ready again, with their attempt."""
+        if not runs:
+            return
         for run in runs:
             run.ending = Ending(stop=Stop.LEASE_LOST)
-        if runs:
-            finish_jobs(connections[self.alias], [outcome_of(run, JobState.READY) for run in runs])
-            logger.warning("Handed %s running job(s) back.", len(runs))
+        finish_jobs(connections[self.alias], [outcome_of(run, JobState.READY) for run in runs])
+        self.slots.forget(runs)
+        logger.warning("Handed %s job(s) back.", len(runs))

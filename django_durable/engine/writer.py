@@ -14,6 +14,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -33,22 +34,35 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 logger = logging.getLogger("django_durable")
 
-LARGEST_BATCH = 100
+LARGEST_BATCH = 500
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds between tries to reach the database
 
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One operation somebody waits for. Its gate is released when it is done, or to lead."""
+    """One operation somebody waits for."""
 
     write: Callable[[Any, list[Any]], list[Any]]
     item: Any
+    caller: Caller
     answer: Any = None
     error: BaseException | None = None
     is_done: bool = False
     held_up: int = 0
     """How often somebody's lock was in its way."""
+
+
+@dataclass(slots=True, eq=False)
+class Caller:
+    """A thread that waits for its operations: until all are done, or until it is to lead."""
+
+    left: int
+    leads: bool = False
     gate: threading.Lock = field(default_factory=threading.Lock)
+
+    def wake(self) -> None:
+        with suppress(RuntimeError):  # another leader was quicker
+            self.gate.release()
 
 
 class GroupWriter:
@@ -63,57 +77,74 @@ class GroupWriter:
         self._is_stale = False
 
     def save(self, checkpoint: NewCheckpoint) -> Saved:
-        return cast("Saved", self._submit(Entry(save_checkpoints, checkpoint)))
+        return cast("Saved", self._submit_one(save_checkpoints, checkpoint))
 
     def finish(self, outcome: Outcome) -> Written | None:
-        return cast("Written | None", self._submit(Entry(finish_jobs, outcome)))
+        return cast("Written | None", self._submit_one(finish_jobs, outcome))
+
+    def finish_many(self, outcomes: list[Outcome]) -> list[Written | BaseException | None]:
+        """Write outcomes of several jobs; an error stands where one was refused."""
+        entries = self._submit(finish_jobs, outcomes)
+        return [entry.answer if entry.error is None else entry.error for entry in entries]
 
     def call(self, operation: Callable[[Connection], T]) -> T:
-        return cast("T", self._submit(Entry(_call_each, operation)))
+        return cast("T", self._submit_one(_call_each, operation))
 
     def reconnect(self) -> None:
         """Open another session for the next batch."""
         self._is_stale = True
 
-    def _submit(self, entry: Entry) -> Any:
-        entry.gate.acquire()
-        with self._mutex:
-            self._pending.append(entry)
-            leads = not self._has_leader
-            self._has_leader = True
-        while not entry.is_done:
-            if leads:
-                leads = self._lead(entry)
-            else:
-                entry.gate.acquire()
-                leads = not entry.is_done
+    def _submit_one(self, write: Callable[[Any, list[Any]], list[Any]], item: Any) -> Any:
+        (entry,) = self._submit(write, [item])
         if entry.error is not None:
             raise entry.error
         return entry.answer
 
-    def _lead(self, own: Entry) -> bool:
-        """Write a batch, then hand over to the first who waits; whether that is the own entry."""
+    def _submit(
+        self, write: Callable[[Any, list[Any]], list[Any]], items: list[Any]
+    ) -> list[Entry]:
+        """Put operations among the pending ones; wait until they are done, leading if need be."""
+        caller = Caller(len(items))
+        entries = [Entry(write, item, caller) for item in items]
+        caller.gate.acquire()
+        with self._mutex:
+            self._pending += entries
+            caller.leads = not self._has_leader
+            self._has_leader = True
+        while caller.left:
+            if caller.leads:
+                self._lead(caller)
+            else:
+                caller.gate.acquire()
+        return entries
+
+    def _lead(self, own: Caller) -> None:
+        """Write a batch, then hand over to the first who waits, which may be oneself."""
         with self._mutex:
             batch, self._pending = self._pending[:LARGEST_BATCH], self._pending[LARGEST_BATCH:]
         self._write(batch)
         with self._mutex:
             self._pending += [entry for entry in batch if not entry.is_done]
-            successor = self._pending[0] if self._pending else None
+            successor = self._pending[0].caller if self._pending else None
             self._has_leader = successor is not None
-        for entry in batch:
-            if entry.is_done and entry is not own:
-                entry.gate.release()
-        if successor is not None and successor is not own:
-            successor.gate.release()
-        return successor is own
+            own.leads = False
+            if successor is not None:
+                successor.leads = True
+            done = {entry.caller: None for entry in batch if entry.is_done}
+            for entry in batch:
+                entry.caller.left -= entry.is_done
+        for caller in [*done, successor]:
+            if caller is not None and caller is not own and (caller.leads or not caller.left):
+                caller.wake()
 
     def _write(self, batch: list[Entry]) -> None:
-        groups: dict[Any, list[Entry]] = {}
+        groups: dict[Any, list[Entry]] = {save_checkpoints: []}  # first, since slots wait for them
         for entry in batch:
             if not entry.held_up:
                 groups.setdefault(entry.write, []).append(entry)
         for write, entries in groups.items():
-            self._write_group(write, entries)
+            if entries:
+                self._write_group(write, entries)
         self._write_held_up([entry for entry in batch if entry.held_up and not entry.is_done])
 
     def _write_held_up(self, entries: list[Entry]) -> None:

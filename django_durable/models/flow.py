@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import ClassVar
 
 from django.db import models
@@ -61,6 +62,12 @@ class Queue(LimitColumns):
     def __str__(self) -> str:
         return self.name
 
+    def is_paused_at(self, now: datetime) -> bool:
+        """Whether it is paused at a time, by the database's clock: not before, not after it."""
+        if self.paused_at is None:
+            return False
+        return self.resume_at is None or self.resume_at > now
+
 
 class Limit(LimitColumns):
     """A limit that tasks name. Made when a worker first meets it; changed by operators since."""
@@ -90,12 +97,13 @@ class Limit(LimitColumns):
 
 
 class LimitStart(ReadOnlyRow):
-    """One start under a rate, kept for the length of its period."""
+    """Starts of one claim under a rate, kept for the length of its period."""
 
     id = models.BigAutoField(primary_key=True)
     scope = models.TextField(**means(_("queue/NAME, or limit/NAME.")))
     limit_key = models.TextField(**means(_("What the limit counts apart; empty: all together.")))
-    started_at = models.DateTimeField(**means(_("When the job was claimed.")))
+    started_at = models.DateTimeField(**means(_("When the jobs were claimed.")))
+    jobs = models.IntegerField(**means(_("How many they were.")))
 
     class Meta:
         default_permissions = ()

@@ -130,11 +130,11 @@ class JobColumns(ReadOnlyRow):
         **means(_("What the limit counts apart, such as a customer; empty: all together.")),
     )
     unique_key = models.TextField(
-        null=True, **means(_("No other job has it at the same time. Null: not, or not any more."))
+        null=True, **means(_("No other job has it while this one is unique. Null: not, or freed."))
     )
     unique_while = models.TextField(
         null=True,
-        **means(_("How long the job is unique: queued, unfinished or period. Null: it is not.")),
+        **means(_("How long the job is unique: queued, unfinished or period. Null: never.")),
     )
     unique_until = models.DateTimeField(
         null=True, **means(_("When a period of uniqueness ends. Null: it is no period."))

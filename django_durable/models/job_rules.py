@@ -33,7 +33,7 @@ INDEXES: list[models.Index] = [
     ),
     # What may hold a place under a limit: what has begun, and is not finished.
     models.Index(
-        fields=["limit_name", "limit_key"],
+        fields=["limit_name", "limit_key", "state"],
         name="job_limit_places",
         condition=Q(limit_name__isnull=False, started_at__isnull=False, finished_at__isnull=True),
     ),
@@ -82,10 +82,17 @@ CONSTRAINTS: list[models.BaseConstraint] = [
         name="job_origin_once",
         condition=Q(origin__isnull=False),
     ),
+    # What starts or ends a job need not know of it: the row leaves the index by itself. It comes
+    # back by a retry only, which looks first.
     models.UniqueConstraint(
         fields=["unique_key"],
         name="job_unique_once",
-        condition=Q(unique_key__isnull=False),
+        condition=Q(unique_key__isnull=False)
+        & (
+            Q(unique_while="period")
+            | Q(unique_while="unfinished", finished_at__isnull=True)
+            | Q(unique_while="queued", lease_token=0, finished_at__isnull=True)
+        ),
     ),
     models.CheckConstraint(name="job_state_is_known", condition=Q(state__in=JobState.values)),
     models.CheckConstraint(
@@ -129,13 +136,11 @@ CONSTRAINTS: list[models.BaseConstraint] = [
         condition=Q(limit_name__isnull=True, limit_key__isnull=True)
         | Q(limit_name__isnull=False, limit_key__isnull=False),
     ),
-    # Whoever ends or starts a job frees its key; none may forget it.
     models.CheckConstraint(
-        name="job_unique_while_it_should_be",
+        name="job_unique_while_is_known",
         condition=Q(unique_key__isnull=True)
-        | Q(unique_while="period", unique_until__isnull=False)
-        | Q(unique_while="unfinished", finished_at__isnull=True)
-        | Q(unique_while="queued", state__in=["READY", "SCHEDULED"]),
+        | Q(unique_while__in=["queued", "unfinished"], unique_until__isnull=True)
+        | Q(unique_while="period", unique_until__isnull=False),
     ),
     models.CheckConstraint(
         name="job_names_not_blank",

@@ -11,7 +11,7 @@ from django.db import connections
 from django.db.models import F
 
 from django_durable.conf import get_settings
-from django_durable.engine import claims, families, liveness, outcomes, registry, waits
+from django_durable.engine import claims, families, limits, liveness, outcomes, registry, waits
 from django_durable.engine.checkpoints import (
     NewCheckpoint,
     Saved,
@@ -24,7 +24,7 @@ from django_durable.engine.replay import base_name
 from django_durable.engine.run import Ending, Run, Stop, history_of
 from django_durable.engine.sql import Connection
 from django_durable.engine.states import FOREVER
-from django_durable.models import DELAYED, Approval, Checkpoint, Job
+from django_durable.models import DELAYED, Approval, Checkpoint, Job, LimitStart
 
 T = TypeVar("T")
 logger = logging.getLogger("django_durable")
@@ -62,6 +62,7 @@ def run_jobs(*, ahead: timedelta = timedelta(0)) -> list[Job]:
     if ahead:
         _move_back(alias, ahead)
     worker_id = _register(alias)
+    limits.declare_limits(connections[alias], registry.declared_limits().values())
     crash = _crash_point.get() or CrashPoint(None)
     crash.happened = False
     done: list[Job] = []
@@ -126,6 +127,7 @@ def _move_back(alias: str, ahead: timedelta) -> None:
     waits = Checkpoint.objects.using(alias).filter(state__in=["STARTED", "RETRYING"])
     waits.update(started_at=F("started_at") - ahead, next_attempt_at=F("next_attempt_at") - ahead)
     Approval.objects.using(alias).open().update(deadline_at=F("deadline_at") - ahead)
+    LimitStart.objects.using(alias).update(started_at=F("started_at") - ahead)
 
 
 def _register(alias: str) -> int:
@@ -156,8 +158,9 @@ def _claim_next(alias: str, worker_id: int) -> Job | None:
         max_lost=get_settings().MAX_LOST,
     )
     queues = claims.find_ready_queues(connection)
-    claimed = claims.claim_jobs(claimant, queues, limit=1) or claims.claim_suspect(claimant, queues)
-    return claimed[0] if claimed else None
+    jobs = claims.claim_jobs(claimant, queues, limit=1).jobs
+    jobs = jobs or claims.claim_suspect(claimant, queues).jobs
+    return jobs[0] if jobs else None
 
 
 def _cancel_children(connection: Any) -> None:

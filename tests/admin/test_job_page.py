@@ -31,6 +31,21 @@ from tests.admin.rows import (
 pytestmark = pytest.mark.django_db
 
 
+class UniqueTests:
+    @pytest.mark.parametrize(
+        ("state", "says"),
+        [
+            ("READY", "until it is finished"),
+            ("RUNNING", "until it is finished"),
+            ("FAILED", "no more"),
+        ],
+    )
+    def test_says_how_long_it_is_unique(self, admin_client: Client, state: str, says: str) -> None:
+        job = job_in(state, unique_key="shop.tasks.count[7]", unique_while="unfinished")
+
+        assert f"{says}: shop.tasks.count[7]" in page_of(admin_client, job)
+
+
 class ContextTests:
     def test_says_who_enqueued_it_and_how_far_it_has_come(self, admin_client: Client) -> None:
         user = User.objects.create_user("anna")

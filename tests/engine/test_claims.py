@@ -39,7 +39,7 @@ def claimant(**changes: Any) -> claims.Claimant:
 
 def claimed(*queues: str, limit: int = 100, by: claims.Claimant | None = None) -> list[int]:
     """The arguments of the jobs a claim gives, in their order."""
-    jobs = claims.claim_jobs(by or claimant(), queues or ["default"], limit=limit)
+    jobs = claims.claim_jobs(by or claimant(), queues or ["default"], limit=limit).jobs
     return [job.args[0] if job.args else 0 for job in jobs]
 
 
@@ -79,7 +79,7 @@ class ClaimTests:
         job = work.enqueue()
         by = claimant(code_version="v2")
 
-        (row,) = claims.claim_jobs(by, ["default"], limit=5)
+        (row,) = claims.claim_jobs(by, ["default"], limit=5).jobs
 
         job.refresh()
         assert (job.state, job.worker_id, job.lease_token) == ("RUNNING", by.worker_id, 1)
@@ -117,8 +117,8 @@ class ClaimTests:
 
         assert claims.has_suspect(by, ["default"])
         assert claimed(by=by) == [0, 3]
-        assert [job.args for job in claims.claim_suspect(by, ["default"])] == [[1]]
-        assert [job.args for job in claims.claim_suspect(by, ["default"])] == [[2]]
+        assert [job.args for job in claims.claim_suspect(by, ["default"]).jobs] == [[1]]
+        assert [job.args for job in claims.claim_suspect(by, ["default"]).jobs] == [[2]]
         assert not claims.has_suspect(by, ["default"])
 
     def test_a_claim_is_one_query_for_each_queue_and_one_update(self) -> None:
@@ -130,7 +130,7 @@ class ClaimTests:
             claimed("q0", "q1", by=by)
 
         inner = [sql for sql in sent if "SAVEPOINT" not in sql]
-        assert [sql.split()[0].lower() for sql in inner] == ["select"] * 3 + ["update"]
+        assert [sql.split()[0].lower() for sql in inner] == ["select"] * 3 + ["with"]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -76,7 +76,7 @@ def claimed(job: Job, worker_id: int) -> Job:
         code_version="c0de",
         max_lost=5,
     )
-    taken = claims.claim_jobs(claimant, [job.queue_name], limit=1)
+    taken = claims.claim_jobs(claimant, [job.queue_name], limit=1).jobs
     assert [row.pk for row in taken] == [job.pk]
     job.refresh()
     return job

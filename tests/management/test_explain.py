@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.test import TestCase, override_settings
 
-from django_durable import cancel_job, run_step, step, task
+from django_durable import Unique, cancel_job, run_step, step, task
 from django_durable.engine.clock import StatementTimestamp
 from django_durable.exceptions import StepInterrupted
 from django_durable.management.operations import obstacles
@@ -26,6 +26,30 @@ from tests.management.console import (
     silent_worker,
     typed,
 )
+
+
+class UniqueTests(TestCase):
+    def test_a_unique_job_says_how_long_and_by_which_key(self) -> None:
+        live_worker()
+        for during, until in [
+            ("queued", "until it is claimed"),
+            ("unfinished", "until it is finished"),
+            (HOUR, "until 20"),
+        ]:
+            rule = Unique(during, key=lambda: f"key {during}")
+            job = declared_task().using(unique=rule).enqueue()
+
+            assert "unique" in codes(job)
+            assert f"{until}" in finding(job, "unique")
+            assert f"{job.unique_key}." in finding(job, "unique")
+            assert f"{until}" in typed("show", str(job.pk))
+
+    def test_one_that_made_way_does_not(self) -> None:
+        for during in ("queued", "unfinished"):
+            job = ended_job(declared_task().using(unique=Unique(during)))
+
+            assert codes(job) == ["successful"]
+            assert "until it is" not in typed("show", str(job.pk))
 
 
 class DueTests(TestCase):

@@ -15,6 +15,7 @@ from django_durable.engine.claiming import Claimer
 from django_durable.engine.clock import machine_seconds
 from django_durable.engine.listener import Hooks, Lease, Listener
 from django_durable.engine.maintenance import Maintenance
+from django_durable.engine.serving import Serving
 from django_durable.engine.slots import Slots
 from django_durable.engine.writer import GroupWriter
 from django_durable.models import Job, JobQuerySet, Worker
@@ -53,7 +54,10 @@ def worker_process(worker_id: int, writer: GroupWriter) -> worker.Worker:
         lease=lease,
         listener=silent,
         claimer=Claimer(
-            claimant=claimant(worker_id), slots=process.slots, listener=silent, queues=[QUEUE]
+            claimant=claimant(worker_id),
+            slots=process.slots,
+            listener=silent,
+            serving=Serving((QUEUE,)),
         ),
         maintenance=Maintenance(
             connection=connections[ALIAS],
@@ -182,7 +186,7 @@ def checkpoints_are_loaded_after_the_job_is_locked(stage: Stage) -> None:
     keeper.commit()
     claiming.result(PATIENCE)
 
-    (run,) = process.slots.runs
+    (run,) = process.slots.known_runs
     assert "fetch" in run.history.records, "a step that is saved runs again"
     assert run.job.pk == job.pk
 

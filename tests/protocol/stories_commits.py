@@ -35,7 +35,7 @@ from tests.protocol.world import (
 from tests.testapp.models import Charge
 
 SAVE = "into durable_checkpoint as old"
-FINISH = "returning held.index"
+FINISH = "returning wanted.index"
 SUSPEND = "'STEP_RETRYING'"
 DECIDE = "ends_as = coalesce("
 UNDO = "marked as ("

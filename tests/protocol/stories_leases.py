@@ -228,8 +228,8 @@ def each_claim_has_a_token_of_its_own(stage: Stage) -> None:
     assert not save(job).held, "the former holder's token is good again"
 
 
-def mark_by_the_old_token(claimant: claims.Claimant, jobs: list[Job]) -> None:
-    _mark_running(claimant, jobs)
+def mark_by_the_old_token(claimant: claims.Claimant, jobs: list[Job], *aheads: Any) -> None:
+    _mark_running(claimant, jobs, *aheads)
     for job in jobs:
         job.lease_token = 1
     with connection.cursor() as cursor:

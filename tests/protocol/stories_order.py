@@ -16,6 +16,7 @@ from django_durable.engine import (
     liveness,
     outcomes,
     retention,
+    sessions,
     waits,
 )
 from django_durable.engine.clock import StatementTimestamp
@@ -59,7 +60,7 @@ def jobs_are_locked_in_the_order_of_their_ids(
     holder.do(lock_row, jobs[1], "for no key update")
     first = batch.start(lock_all, jobs[::-1])
     assert batch.is_stopped_in(first), "the batch did not wait for the row in its middle"
-    by_id = cancel_all if lock_all is finish_all else finish_all
+    by_id = cancel_all if lock_all in (succeed_all, fail_all) else finish_all
     second = other.start(by_id, [jobs[0], jobs[2]])
     assert other.is_stopped_in(second), "the other batch did not wait for the first"
     holder.rollback()
@@ -81,9 +82,30 @@ def release_all(jobs: list[Job]) -> None:
     reconcile(jobs[0].worker_id)
 
 
+def fail_all(jobs: list[Job]) -> Any:
+    return finish_all(jobs, JobState.FAILED)
+
+
+def succeed_all(jobs: list[Job]) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(sessions.BY_KEY_IN_ORDER)
+    return finish_all(jobs)
+
+
+_plain_ones_by_id = outcomes._plain_ones_by_id
+
+
+def greatest_id_first(batch: Sequence[outcomes.Outcome]) -> list[int]:
+    return _plain_ones_by_id(batch)[::-1]
+
+
 BATCHES: dict[str, tuple[Callable[[list[Job]], Any], Switch]] = {
+    "successes": (
+        succeed_all,
+        patched(outcomes, "_plain_ones_by_id", greatest_id_first),
+    ),
     "outcomes": (
-        finish_all,
+        fail_all,
         replaced(outcomes, "FINISH_JOBS", "order by job.id", "order by job.id desc"),
     ),
     "checkpoints": (

@@ -25,22 +25,26 @@ def run_in_slots(stage: Stage, job: Job, *, given_up: Event | None = None) -> Sl
     (claimed,) = claim_only(job)
     slots = Slots(1, freed=lambda: None)
     slots.start()
-    slots.put(
-        Run(
-            job=claimed,
-            task=registry.get_task(claimed.task_path),
-            alias=ALIAS,
-            history=history_of(claimed, load_checkpoints(ALIAS, [claimed.pk]).get(claimed.pk, [])),
-            writer=stage.writer(),
-            parallel=True,
-        )
+    slots.put_all(
+        [
+            Run(
+                job=claimed,
+                task=registry.get_task(claimed.task_path),
+                alias=ALIAS,
+                history=history_of(
+                    claimed, load_checkpoints(ALIAS, [claimed.pk]).get(claimed.pk, [])
+                ),
+                writer=stage.writer(),
+                parallel=True,
+            )
+        ]
     )
 
     def is_done() -> bool:
         slots.give_up_late()
         if given_up is not None and slots.given_up:
             given_up.set()
-        return not slots.runs
+        return not slots.known_runs
 
     eventually(is_done, "the slot is free", PATIENCE)
     return slots

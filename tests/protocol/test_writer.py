@@ -15,7 +15,7 @@ from django_durable.engine import checkpoints
 from django_durable.engine import writer as module
 from django_durable.engine.checkpoints import Saved
 from django_durable.engine.sql import Connection
-from django_durable.engine.writer import Entry, GroupWriter
+from django_durable.engine.writer import Caller, GroupWriter
 from django_durable.models import Job
 from tests.protocol.lossy import Fate
 from tests.protocol.stage import PATIENCE, Stage, failure_of
@@ -239,8 +239,8 @@ class Hammer:
         self._is_over = True
         waiting, self.writer._pending = self.writer._pending, []
         for entry in waiting:
-            entry.is_done = True
-            entry.gate.release()
+            entry.caller.left = 0
+            entry.caller.wake()
         return self.is_done
 
 
@@ -255,14 +255,14 @@ def test_nobody_is_left_waiting_by_leaders_that_hand_over(stage: Stage) -> None:
 def test_somebody_is_left_waiting_by_leaders_that_do_not_hand_over(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lead_without_handing_over(self: GroupWriter, own: Entry) -> None:
+    def lead_without_handing_over(self: GroupWriter, own: Caller) -> None:
         with self._mutex:
             batch, self._pending = self._pending, []
         self._write(batch)
         for entry in batch:
-            entry.is_done = True
-            if entry is not own:
-                entry.gate.release()
+            entry.caller.left = 0
+            if entry.caller is not own:
+                entry.caller.wake()
 
     monkeypatch.setattr(GroupWriter, "_lead", lead_without_handing_over)
     hammer = Hammer(stage.writer())

@@ -78,7 +78,7 @@ def claimant(worker_id: int) -> claims.Claimant:
 
 
 def claim(worker_id: int, limit: int = 1) -> list[Job]:
-    return claims.claim_jobs(claimant(worker_id), [QUEUE], limit=limit)
+    return claims.claim_jobs(claimant(worker_id), [QUEUE], limit=limit).jobs
 
 
 def claimed_job(worker_id: int, path: str = PATH) -> Job:
@@ -160,8 +160,8 @@ def finish(job: Job, state: JobState = JobState.SUCCESSFUL, **more: Any) -> Writ
     return outcomes.finish_jobs(connection, [outcome(job, state, **more)])[0]
 
 
-def finish_all(jobs: Sequence[Job]) -> list[Written | None]:
-    return outcomes.finish_jobs(connection, [outcome(job) for job in jobs])
+def finish_all(jobs: Sequence[Job], state: JobState = JobState.SUCCESSFUL) -> list[Written | None]:
+    return outcomes.finish_jobs(connection, [outcome(job, state) for job in jobs])
 
 
 def suspend(job: Job, delay: timedelta = HOUR) -> waits.Suspended | None:

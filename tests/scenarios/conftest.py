@@ -3,8 +3,10 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 import pytest
+from django.db import connection
 
 from tests.scenarios.harness import Gates, Workers
 from tests.scenarios.killing import Killing
@@ -30,6 +32,22 @@ def workers(process_environment: dict[str, str], gates: Gates, tmp_path: Path) -
     yield started
     started.end()
     sys.stdout.write(started.logs)  # shown by pytest when a story fails
+
+
+@pytest.fixture
+def empty_database(process_environment: dict[str, str]) -> Iterator[dict[str, str]]:
+    """The environment of a database without any table."""
+    name = f"{connection.settings_dict['NAME']}_empty"
+    quoted = connection.ops.quote_name(name)
+    with connection.cursor() as cursor:
+        cursor.execute(f"drop database if exists {quoted} with (force)")
+        cursor.execute(f"create database {quoted}")
+    url = urlsplit(process_environment["DATABASE_URL"])
+    yield process_environment | {
+        "DATABASE_URL": url._replace(path=f"/{quote(name, safe='')}").geturl()
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(f"drop database {quoted} with (force)")
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""``python -m tests.scenarios.enqueuer KEY GATE``: enqueues under a key, from several threads."""
+"""``python -m tests.scenarios.enqueuer KEY GATE [unique]``: enqueues from several threads.
+
+Under an idempotency key, or a unique job.
+"""
 
 import sys
 import threading
@@ -12,16 +15,17 @@ def main() -> None:
     django.setup()
     from django.db import connection
 
-    from django_durable import enqueue
+    from django_durable import Unique, enqueue
     from tests.scenarios.harness import pass_gate
     from tests.testapp.durable_stories import quick
 
-    key, gate = sys.argv[1:]
+    key, gate, *how = sys.argv[1:]
+    called = quick.using(unique=Unique("queued")) if how else quick.using(idempotency_key=key)
 
     def race() -> None:
         connection.ensure_connection()
         pass_gate(gate)
-        job = enqueue(quick.using(idempotency_key=key), key)
+        job = enqueue(called, key)
         sys.stdout.write(f"{job.pk} {job.is_duplicate}\n")
         connection.close()
 

@@ -2,29 +2,8 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from urllib.parse import quote, urlsplit
-
-import pytest
-from django.db import connection
 
 from tests.scenarios.harness import Workers
-
-
-@pytest.fixture
-def empty_database(process_environment: dict[str, str]) -> Iterator[dict[str, str]]:
-    """The environment of a database without any table."""
-    name = f"{connection.settings_dict['NAME']}_empty"
-    quoted = connection.ops.quote_name(name)
-    with connection.cursor() as cursor:
-        cursor.execute(f"drop database if exists {quoted} with (force)")
-        cursor.execute(f"create database {quoted}")
-    url = urlsplit(process_environment["DATABASE_URL"])
-    yield process_environment | {
-        "DATABASE_URL": url._replace(path=f"/{quote(name, safe='')}").geturl()
-    }
-    with connection.cursor() as cursor:
-        cursor.execute(f"drop database {quoted} with (force)")
 
 
 def test_several_hosts_may_migrate_at_once(empty_database: dict[str, str]) -> None:

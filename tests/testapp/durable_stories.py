@@ -236,3 +236,14 @@ def branches_query(ref: str) -> list[int]:
     Charge.objects.count()
     pass_gate("queried")
     return gather(*[lambda n=n: charge_together(f"{ref}:{n}") for n in range(3)])
+
+
+_hoard: list[bytes] = []
+
+
+@task(path="stories.hoards")
+def hoards(ref: str, megabytes: int) -> str:
+    """Keeps memory for ever."""
+    _hoard.append(os.urandom(1_000_000) * megabytes)
+    note(f"hoard-{ref}")
+    return ref

@@ -29,7 +29,7 @@ made as (
     insert into durable_job (
         id, task_path, queue_name, priority, state, due_at, arguments, lease_token, attempt,
         attempt_base, lost_count, blocked_count, allowed_steps, continued_count, forked_from_id,
-        subject_type, subject_key, context, deadline_at, enqueued_at
+        subject_type, subject_key, context, deadline_at, enqueued_at, limit_name, limit_key
     )
     select
         %(id)s::uuid, task_path, queue_name, priority, 'READY', statement_timestamp(),
@@ -39,7 +39,7 @@ made as (
         case when %(from_step)s::text is null then 0 else continued_count end,
         id, subject_type, subject_key, context,
         least(%(deadline_at)s::timestamptz, statement_timestamp() + %(deadline)s::interval),
-        statement_timestamp()
+        statement_timestamp(), limit_name, limit_key
     from source
     where %(from_step)s::text is null or exists (select from chosen)
     returning id, queue_name

@@ -1,6 +1,6 @@
 -- Does:    counts jobs that are not ready, by state and queue, reading a bounded number of rows.
--- Takes:   limit: how many rows to read of the delayed, the running, and each final state: the next
---          due, and the last finished.
+-- Takes:   finals: the final states to count; limit: how many rows to read of the delayed, the
+--          running, and each final state: the next due, and the last finished.
 -- Returns: a row for each state and queue: state, queue_name, jobs, blocked, suspects, and whether
 --          the reading ended before the limit, so that the counts are exact.
 -- Locks:   nothing.
@@ -20,7 +20,7 @@ scanned as (
         limit %(limit)s
     )
     union all
-    select ended.* from unnest(array['SUCCESSFUL', 'FAILED', 'CANCELLED']) as final (state)
+    select ended.* from unnest(%(finals)s::text[]) as final (state)
     cross join lateral (
         select final.state, job.state, queue_name, wait_kind, lost_count from durable_job as job
         where job.state = final.state and finished_at is not null

@@ -1,10 +1,14 @@
 -- Does:    counts each queue's ready jobs and finds the oldest, reading a bounded number of rows.
--- Takes:   queues: their names; limit: how many rows to read of each.
--- Returns: a row for each queue that has any: queue_name, jobs (at most limit), suspects among them,
---          and when the oldest became due, whatever its priority.
+-- Takes:   queues: their names; limit: how many rows to read of each, and of those under limits.
+-- Returns: a row for each queue that has any: queue_name, jobs (at most limit, and so many under
+--          limits), suspects among them, and when the oldest became due, whatever its priority; of
+--          those under limits, which come by their keys, the oldest of the rows read.
 -- Locks:   nothing.
--- Index:   job_claim: the head of each queue, then one entry for each priority there is.
-select queue.name, head.jobs, head.suspects, oldest.due_at
+-- Index:   job_claim: the head of each queue, then one entry for each priority there is;
+--          job_claim_limited.
+select
+    queue.name, head.jobs + limited.jobs, head.suspects + limited.suspects,
+    least(oldest.due_at, limited.due_at)
 from unnest(%(queues)s::text[]) as queue (name)
 -- the first jobs in the order of claiming; suspects pile up there, since they wait to be alone
 cross join lateral (
@@ -16,6 +20,16 @@ cross join lateral (
         limit %(limit)s
     ) as first
 ) as head
+cross join lateral (
+    select
+        count(*) as jobs, count(*) filter (where lost_count >= 2) as suspects,
+        min(due_at) as due_at
+    from (
+        select lost_count, due_at from durable_job
+        where state = 'READY' and limit_name is not null and queue_name = queue.name
+        limit %(limit)s
+    ) as first
+) as limited
 -- within a priority the index is in order of age
 cross join lateral (
     select min(first.due_at) as due_at
@@ -28,4 +42,4 @@ cross join lateral (
         limit 1
     ) as first
 ) as oldest
-where head.jobs > 0
+where head.jobs + limited.jobs > 0

@@ -94,6 +94,8 @@ update durable_job as job set
     return_value = case when held.state = 'SUCCESSFUL' then held.return_value::json end,
     error = coalesce(held.error::json, job.error),
     worker_id = null,
+    started_at = case when held.state = 'READY' then job.started_at
+        else coalesce(job.started_at, job.claimed_at) end,
     lost_count = case when held.state = 'READY' then job.lost_count else 0 end,
     wait_kind = case when held.state = 'WAITING' then 'blocked' end,
     wait_reason = case when held.state in ('WAITING', 'SCHEDULED') then held.reason end,

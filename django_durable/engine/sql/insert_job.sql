@@ -7,7 +7,8 @@
 insert into durable_job (
     id, task_path, queue_name, priority, state, due_at, run_after, arguments,
     lease_token, attempt, attempt_base, lost_count, blocked_count, allowed_steps,
-    subject_type, subject_key, context, deadline_at, enqueued_at
+    subject_type, subject_key, context, deadline_at, enqueued_at,
+    limit_name, limit_key
 )
 values (
     %(id)s::uuid, %(task_path)s::text, %(queue_name)s::text, %(priority)s::smallint,
@@ -24,7 +25,7 @@ values (
     0, 1, 0, 0, 0, '{}',
     %(subject_type)s::text, %(subject_key)s::text, %(context)s::json,
     least(%(deadline_at)s::timestamptz, statement_timestamp() + %(deadline)s::interval),
-    statement_timestamp()
+    statement_timestamp(), %(limit_name)s::text, %(limit_key)s::text
 )
 returning
     state, due_at, enqueued_at, deadline_at, pg_backend_pid(),

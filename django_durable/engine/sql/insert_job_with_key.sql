@@ -24,7 +24,7 @@ insert into durable_job (
     id, task_path, queue_name, priority, state, due_at, run_after, arguments,
     lease_token, attempt, attempt_base, lost_count, blocked_count, allowed_steps,
     parent_id, origin, awaited_as, on_parent_end, depth, subject_type, subject_key, context,
-    deadline_at, enqueued_at
+    deadline_at, enqueued_at, limit_name, limit_key
 )
 select
     named.job_id, %(task_path)s::text, %(queue_name)s::text, %(priority)s::smallint,
@@ -34,7 +34,7 @@ select
     %(on_parent_end)s::text, %(depth)s::smallint, %(subject_type)s::text, %(subject_key)s::text,
     %(context)s::json,
     least(%(deadline_at)s::timestamptz, statement_timestamp() + %(deadline)s::interval),
-    statement_timestamp()
+    statement_timestamp(), %(limit_name)s::text, %(limit_key)s::text
 from named, (
     select greatest(
         statement_timestamp(),

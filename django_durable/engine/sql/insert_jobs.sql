@@ -1,10 +1,11 @@
 -- Does:    enqueues any number of jobs, from outside or inside a job, and wakes each queue once.
 -- Takes:   arrays with an element for each job; parent_id and lease_token of the enqueueing job
 --          (both null outside jobs, lease_token null inside an atomic step, whose commit is fenced).
--- Returns: a row for each job inserted: id, state, due_at, enqueued_at, deadline_at, and the
---          notification's void. Jobs missing from it: their origin exists already, or the lease is lost.
--- Locks:   the parent's row for share to commit; nothing else that exists.
--- Index:   durable_job_pkey, job_origin_once.
+-- Returns: a row for each job inserted: id, state, due_at, enqueued_at, deadline_at, unique_until,
+--          and the notification's void. Jobs missing from it: their origin or unique key exists
+--          already, or the lease is lost.
+-- Locks:   the parent's row for share to commit; waits for an uncommitted equal unique key.
+-- Index:   durable_job_pkey, job_origin_once, job_unique_once.
 with
 -- the enqueueing job, if it still holds its lease
 lease as (
@@ -23,10 +24,13 @@ wanted as (
         %(arguments)s::text[], %(origins)s::text[], %(subject_types)s::text[],
         %(subject_keys)s::text[], %(contexts)s::text[], %(deadlines_at)s::timestamptz[],
         %(deadlines)s::interval[], %(awaited_ases)s::text[], %(on_parent_ends)s::text[],
-        %(depths)s::smallint[], %(held_backs)s::boolean[]
+        %(depths)s::smallint[], %(held_backs)s::boolean[], %(limit_names)s::text[],
+        %(limit_keys)s::text[], %(unique_keys)s::text[], %(unique_whiles)s::text[],
+        %(unique_periods)s::interval[]
     ) as job (
         id, task_path, queue_name, priority, run_after, delay, arguments, origin, subject_type,
-        subject_key, context, deadline_at, deadline, awaited_as, on_parent_end, depth, held_back
+        subject_key, context, deadline_at, deadline, awaited_as, on_parent_end, depth, held_back,
+        limit_name, limit_key, unique_key, unique_while, unique_period
     )
     where %(lease_token)s::bigint is null or exists (select from lease)
 ),
@@ -35,7 +39,8 @@ inserted as (
         id, task_path, queue_name, priority, state, due_at, run_after, arguments,
         lease_token, attempt, attempt_base, lost_count, blocked_count, allowed_steps,
         parent_id, origin, awaited_as, on_parent_end, depth, subject_type, subject_key, context,
-        deadline_at, wait_kind, wait_reason, waiting_since, enqueued_at
+        deadline_at, unique_key, unique_while, unique_until, wait_kind, wait_reason, waiting_since,
+        enqueued_at, limit_name, limit_key
     )
     select
         id, task_path, queue_name, priority,
@@ -49,13 +54,14 @@ inserted as (
         %(parent_id)s::uuid, origin, awaited_as, on_parent_end, depth, subject_type, subject_key,
         context::json,
         least(deadline_at, statement_timestamp() + deadline),
+        unique_key, unique_while, statement_timestamp() + unique_period,
         case when held_back then 'limit' end,
         case when held_back then 'its turn among its siblings' end,
         case when held_back then statement_timestamp() end,
-        statement_timestamp()
+        statement_timestamp(), limit_name, limit_key
     from wanted
-    on conflict (parent_id, origin) where origin is not null do nothing
-    returning id, state, due_at, enqueued_at, deadline_at, queue_name
+    on conflict do nothing
+    returning id, state, due_at, enqueued_at, deadline_at, unique_until, queue_name
 ),
 -- each queue in which somebody listens who would not look anyway
 woken as (
@@ -67,4 +73,6 @@ woken as (
             and (queues = '{}' or queue.queue_name = any (queues))
     )
 )
-select id, state, due_at, enqueued_at, deadline_at, (select count(*) from woken) from inserted
+select
+    id, state, due_at, enqueued_at, deadline_at, unique_until, (select count(*) from woken)
+from inserted

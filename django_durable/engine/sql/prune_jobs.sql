@@ -4,8 +4,9 @@
 --          then of all but other_queues; after_time, after_id: where the chunk before ended, or the
 --          beginning of time; limit: how many jobs to look at, deleted or not.
 -- Returns: one row: how many were looked at, how many deleted; finished_at and id of the last looked
---          at. Spared: a job whose idempotency key lives; one whose parent may run again, which must
---          then find it; and one with live children, whose turns and ends are settled with it.
+--          at. Spared: a job whose idempotency key lives, or whose period of uniqueness does; one whose
+--          parent may run again, which must then find it; and one with live children, whose turns and
+--          ends are settled with it.
 -- Locks:   the job rows for update, skip locked; finished ones only.
 -- Index:   job_finished, idempotencykey_job, durable_job_pkey, durable_checkpoint_pkey.
 with
@@ -33,6 +34,7 @@ doomed as (
             select from durable_idempotencykey as k
             where k.job_id = job.id and k.expires_at > statement_timestamp()
         )
+        and (job.unique_key is null or coalesce(job.unique_until <= statement_timestamp(), true))
         and not exists (
             select from durable_job as parent
             where parent.id = job.parent_id and parent.state <> 'SUCCESSFUL'

@@ -1,8 +1,9 @@
 -- Does:    gives back the running jobs of workers that are lost, ended or gone.
 -- Takes:   limit; notify: whether to wake, but for quiet_queues.
 -- Returns: a row for each: id, task_path, worker_id, lost_count, and the notification's void. No
---          attempt is spent; lost_count grows unless the worker was told to stop, and starts again
---          if the run had saved a checkpoint. Poison and cancelling are left to the next claim.
+--          attempt is spent; lost_count grows unless the worker was told to stop, or the job was
+--          claimed ahead and is not known to have begun, and starts again if the run had saved a
+--          checkpoint. Poison and cancelling are left to the next claim.
 -- Locks:   job rows for no key update, skip locked, by id; repeated until none is left.
 -- Index:   job_running, durable_worker_pkey, durable_checkpoint_pkey.
 with
@@ -43,6 +44,7 @@ update durable_job as job set
     lost_count = case
         when held.was_stopping then job.lost_count
         when held.had_progress then 1
+        when job.claimed_ahead then job.lost_count
         else job.lost_count + 1
     end
 from held

@@ -91,6 +91,10 @@ changed as (
             when not fit.ended or job.deadline_at > statement_timestamp() then job.deadline_at
         end,
         finished_at = null,
+        -- somebody may have it by now: whoever retries looks, and gives it back
+        unique_key = case
+            when not fit.ended or job.unique_while = 'period' then job.unique_key
+        end,
         wait_kind = case when fit.held_back then 'limit' end,
         wait_key = null,
         wait_reason = case when fit.held_back then 'its turn among its siblings' end,

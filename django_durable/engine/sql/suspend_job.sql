@@ -95,6 +95,7 @@ suspended as (
         end,
         due_at = case when plan.is_over then statement_timestamp() else plan.due_at end,
         worker_id = null,
+        started_at = coalesce(job.started_at, job.claimed_at),
         lost_count = 0,
         blocked_count = 0,
         wait_kind = case

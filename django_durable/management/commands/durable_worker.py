@@ -5,133 +5,98 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from argparse import ArgumentParser, ArgumentTypeError
-from datetime import timedelta
+from argparse import ArgumentParser
+from collections.abc import Mapping
+from contextlib import suppress
+from multiprocessing import current_process
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import connections
 
-from django_durable.conf import SHORTEST_LEASE, get_settings
 from django_durable.engine.boot import NotReadyError
-from django_durable.engine.membership import WorkerOptions
-from django_durable.engine.options import check_queue_name
+from django_durable.engine.leash import Leash
+from django_durable.engine.reloading import CodeFiles, watch_code
+from django_durable.engine.supervisor import Supervisor
 from django_durable.engine.worker import Worker
+from django_durable.management.worker_options import add_options, served, worker_options
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
-
-
-def queue_name(text: str) -> str:
-    if problem := check_queue_name(text):
-        raise ArgumentTypeError(f"{text!r}: {problem}")
-    known = get_settings().QUEUES
-    if known is not None and text not in known:
-        raise ArgumentTypeError(f"{text!r}: DURABLE['QUEUES'] names {', '.join(known)}.")
-    return text
-
-
-def seconds(text: str) -> timedelta:
-    try:
-        value = timedelta(seconds=float(text))
-    except (ValueError, OverflowError):
-        raise ArgumentTypeError(f"{text!r} is not a number of seconds.") from None
-    if value < timedelta(0):
-        raise ArgumentTypeError(f"{text!r} is negative.")
-    return value
-
-
-def positive_seconds(text: str) -> timedelta:
-    if not (value := seconds(text)):
-        raise ArgumentTypeError(f"{text!r} must be more than zero.")
-    return value
-
-
-def lease(text: str) -> timedelta:
-    value = seconds(text)
-    if value < SHORTEST_LEASE:
-        raise ArgumentTypeError(f"{text!r} is shorter than {SHORTEST_LEASE.total_seconds():g} s.")
-    return value
-
-
-def slots(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 1000:
-        raise ArgumentTypeError(f"{text!r} is not a number from 1 to 1000.")
-    return int(text)
+LOG_FORMAT_OF_MANY = "%(asctime)s %(levelname)s %(processName)s: %(message)s"
 
 
 class Command(BaseCommand):
     help = "Runs jobs until SIGTERM or SIGINT; a second signal stops at once. Nothing is required."
 
+    _typed: tuple[str, ...] | None = None
+    """The command's arguments, if it was called from a command line."""
+
     def add_arguments(self, parser: ArgumentParser) -> None:
-        defaults = get_settings()
-        add = parser.add_argument
-        add(
-            "--queue",
-            action="append",
-            type=queue_name,
-            metavar="NAME",
-            dest="queues",
-            help="serve this queue; may be given several times (default: all)",
-        )
-        add(
-            "--slots",
-            type=slots,
-            default=16,
-            metavar="N",
-            help="how many jobs to run at once (default: 16)",
-        )
-        add("--burst", action="store_true", help="exit when nothing is ready any more")
-        add(
-            "--grace",
-            type=seconds,
-            default=timedelta(seconds=30),
-            metavar="SECONDS",
-            help="how long running jobs may finish after the first signal (default: 30)",
-        )
-        add(
-            "--lease",
-            type=lease,
-            default=defaults.LEASE,
-            metavar="SECONDS",
-            help="how long this worker counts as alive after a heartbeat (default: LEASE)",
-        )
-        add(
-            "--poll-interval",
-            type=positive_seconds,
-            default=defaults.POLL_INTERVAL,
-            metavar="SECONDS",
-            help="how often to look for work (default: POLL_INTERVAL)",
-        )
-        add("--no-listen", action="store_false", dest="listens",
-            help="do without LISTEN/NOTIFY: poll only")  # fmt: skip
+        add_options(parser)
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        self._typed = tuple(argv[1:])
+        super().run_from_argv(argv)
 
     def handle(self, **options: Any) -> None:
-        configure_logging(int(options["verbosity"]))
-        queues = options["queues"] or get_settings().QUEUES or ()
-        worker = Worker(
-            WorkerOptions(
-                queues=tuple(queues),
-                slots=options["slots"],
-                burst=options["burst"],
-                grace=options["grace"],
-                lease=options["lease"],
-                poll_interval=options["poll_interval"],
-                listens=options["listens"],
-            )
-        )
+        leash: Leash | None = options["child"]
+        if options["burst"] and options["reload"]:
+            raise CommandError("--burst ends when nothing is ready; --reload would begin anew.")
+        served(options["queues"] or ())
         try:
-            code = worker.run()
+            if leash or not (options["processes"] or options["reload"]):
+                code = work(options, leash)
+            else:
+                code = supervise(options, self._command())
         except NotReadyError as error:
             raise CommandError(str(error)) from error
         leave(code)
 
+    def _command(self) -> list[str]:
+        """What started this process, to start others. Raises: CommandError."""
+        started_with = sys.orig_argv[1:]
+        if self._typed is None or tuple(started_with[-len(self._typed) :]) != self._typed:
+            raise CommandError(
+                "--processes and --reload start their own command line anew for each worker "
+                "process: call durable_worker from a command line, such as manage.py's."
+            )
+        return [sys.executable, *started_with]
 
-def configure_logging(verbosity: int) -> None:
+
+def work(options: Mapping[str, Any], leash: Leash | None) -> int:
+    """Be a worker: alone, or one of those of a supervisor."""
+    if leash:
+        current_process().name = f"worker-{leash.number}"
+    configure_logging(int(options["verbosity"]), is_one_of_many=leash is not None)
+    worker = Worker(worker_options(options))
+    if leash:
+        leash.follow(worker.bell.stop_as_if)
+        worker.tell_ready = leash.say_ready
+    if options["reload"]:
+        watch_code(lambda: worker.bell.stop_as_if(1))
+    return worker.run()
+
+
+def supervise(options: Mapping[str, Any], command: list[str]) -> int:
+    current_process().name = "supervisor"
+    configure_logging(int(options["verbosity"]), is_one_of_many=True)
+    connections.close_all()
+    return Supervisor(
+        command,
+        processes=options["processes"] or 1,
+        grace=options["grace"],
+        burst=options["burst"],
+        code=CodeFiles() if options["reload"] else None,
+    ).run()
+
+
+def configure_logging(verbosity: int, *, is_one_of_many: bool) -> None:
     """Log to standard error, if the project has not said where its logs go."""
     logger = logging.getLogger("django_durable")
     if logger.hasHandlers() or verbosity == 0:
         return
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    handler.setFormatter(logging.Formatter(LOG_FORMAT_OF_MANY if is_one_of_many else LOG_FORMAT))
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if verbosity > 1 else logging.INFO)
 
@@ -139,6 +104,7 @@ def configure_logging(verbosity: int) -> None:
 def leave(code: int) -> None:
     """Exit without waiting for slots whose bodies go on: their jobs were handed back."""
     logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(OSError):  # the terminal is gone
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(code)

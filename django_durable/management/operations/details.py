@@ -36,6 +36,7 @@ from django_durable.management.operations.reading import (
     jobs_alias,
 )
 from django_durable.models import Attempt, Checkpoint, IdempotencyKey, JobValue
+from django_durable.unique import uniqueness_of
 
 if TYPE_CHECKING:
     from django_durable.models import Job
@@ -148,6 +149,7 @@ def _say_facts(output: Output, row: Job, details: Details) -> None:
             ("claimed", moment(job["claimed_at"], now)),
             ("cancel asked", moment(job["cancel_requested_at"], now)),
             ("deadline", moment(job["deadline_at"], now)),
+            ("unique", uniqueness_of(row, now) and f"{uniqueness_of(row, now)}: {row.unique_key}"),
             ("finished", moment(job["finished_at"], now)),
             ("took", span(took) if took else None),
             ("about", job["subject_type"] and f"{job['subject_type']} {job['subject_key']}"),

@@ -31,6 +31,7 @@ from django_durable.management.operations.reading import (
     read_workers,
 )
 from django_durable.models import Checkpoint
+from django_durable.unique import uniqueness_of
 
 if TYPE_CHECKING:
     from django_durable.models import Job
@@ -58,6 +59,18 @@ def explain(job: Job) -> Explanation:
 
 
 def _findings(situation: Situation) -> Iterator[Finding]:
+    yield from _standing(situation)
+    yield from _uniqueness(situation)
+
+
+def _uniqueness(situation: Situation) -> Iterator[Finding]:
+    job = situation.job
+    if (how_long := uniqueness_of(job, situation.now)) is not None:
+        says = f"It is unique {how_long}: no other job can have the key {job.unique_key}."
+        yield Finding(code="unique", says=printable(says))
+
+
+def _standing(situation: Situation) -> Iterator[Finding]:
     state = situation.job.state
     if state in FINISHED:
         yield _end(situation)

@@ -128,8 +128,11 @@ def tasks_are_known() -> Iterator[Finding]:
     known = set(registry.known_paths())
     paths: set[str] = set()
     for queue in find_ready_queues(connections[jobs_alias()]):
-        head = all_jobs().ready().filter(queue_name=queue).order_by("-priority", "due_at", "id")
-        paths |= set(head.values_list("task_path", flat=True)[:HEAD])
+        ready = all_jobs().ready().filter(queue_name=queue)
+        head = ready.filter(limit_name__isnull=True).order_by("-priority", "due_at", "id")
+        limited = ready.filter(limit_name__isnull=False).order_by()
+        for jobs in (head, limited):
+            paths |= set(jobs.values_list("task_path", flat=True)[:HEAD])
     unknown = sorted(paths - known)
     if not unknown:
         yield Finding(code="tasks", says="The tasks of the ready jobs are known in this process.")

@@ -9,6 +9,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from django.db.models import Q
+
 from django_durable.engine import registry
 from django_durable.engine.states import DELAYED, FINISHED, FOREVER, JobState
 from django_durable.management.operations.operation import (
@@ -165,7 +167,8 @@ def in_telling_order(jobs: JobQuerySet, states: Sequence[str] | None) -> JobQuer
     if wanted == {JobState.RUNNING}:
         return jobs.filter(worker_id__isnull=False).order_by("claimed_at", "id")
     if wanted == {JobState.READY}:
-        return jobs.order_by("queue_name", "-priority", "due_at", "id")
+        by_index = Q(limit_name__isnull=True) | Q(limit_name__isnull=False)  # there is one for each
+        return jobs.filter(by_index).order_by("queue_name", "-priority", "due_at", "id")
     if wanted and wanted <= set(DELAYED):
         return jobs.order_by("due_at", "id")
     if len(wanted) == 1 and wanted <= set(FINISHED):

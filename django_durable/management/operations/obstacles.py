@@ -12,10 +12,12 @@ from django.db import connections, transaction
 from django_durable.conf import get_settings
 from django_durable.engine import claims, registry
 from django_durable.engine.faults import DATABASE_ERRORS, sqlstate
+from django_durable.engine.queues import find_pause
 from django_durable.engine.replay import base_name
 from django_durable.engine.sql import fetch_one, load
 from django_durable.engine.states import BLOCKED, DELAYED, CheckpointState, JobState
 from django_durable.exceptions import DuplicateTaskPathError, UnknownTaskError
+from django_durable.management.operations import holding
 from django_durable.management.operations.finding import Finding
 from django_durable.management.operations.output import (
     age,
@@ -242,6 +244,20 @@ def unnamed_queue(situation: Situation) -> Iterator[Finding]:
         )
 
 
+def paused(situation: Situation) -> Iterator[Finding]:
+    job, now = situation.job, situation.now
+    row = find_pause(jobs_alias(), job.queue_name, now)
+    if row is None:
+        return
+    end = f" until {moment(row.resume_at, now)}" if row.resume_at else ""
+    why = f": {row.reason}" if row.reason else ""
+    yield Finding(
+        code="paused",
+        says=f"Its queue {job.queue_name} is paused since {moment(row.paused_at, now)}{end}{why}.",
+        cure=f"manage.py durable resume {job.queue_name}",
+    )
+
+
 def unserved(situation: Situation) -> Iterator[Finding]:
     queue = situation.job.queue_name
     alive = [worker for worker in situation.workers if worker.is_alive]
@@ -251,8 +267,7 @@ def unserved(situation: Situation) -> Iterator[Finding]:
         yield Finding(code="no-worker", says="No worker is alive.", cure=START_WORKER)
         return
     offers = "; ".join(
-        f"{w} is stopping" if w.state == STOPPING else f"{w} serves {', '.join(w.queues)}"
-        for w in alive
+        f"{w} is stopping" if w.state == STOPPING else f"{w} serves {w.serving}" for w in alive
     )
     yield Finding(
         code="unserved-queue",
@@ -327,8 +342,12 @@ def behind_others(situation: Situation) -> Iterator[Finding]:
 
 
 def jobs_ahead(job: Job) -> Bounded:
-    """How many ready jobs of its queue are claimed before it; suspects, unknown tasks are not."""
+    """How many ready jobs of its queue are claimed before it; suspects, unknown tasks are not.
+
+    Of one under a limit, how many of those that are counted with it.
+    """
     queue = all_jobs().ready().filter(queue_name=job.queue_name)
+    queue = queue.filter(limit_name=job.limit_name, limit_key=job.limit_key)
     first = queue.order_by("-priority", "due_at", "id")
     known, max_lost = set(registry.known_paths()), get_settings().MAX_LOST
     ahead = 0
@@ -350,10 +369,14 @@ OBSTACLES: Sequence[Callable[[Situation], Iterator[Finding]]] = (
     cancelling,
     poison,
     suspect,
+    paused,
     unserved,
     silent_workers,
     unknown_task,
     unnamed_queue,
+    holding.paused,
+    holding.queue_limited,
+    holding.limited,
     locked,
 )
 """For every job that does not run and is not finished, in the order of telling."""

@@ -12,12 +12,15 @@ from django.db import connections
 from django.db.models import Count, Q
 
 from django_durable.conf import get_settings
-from django_durable.engine import claims
+from django_durable.engine import claims, overview
+from django_durable.engine.counting import MOST as MOST
+from django_durable.engine.counting import ZERO as ZERO
+from django_durable.engine.counting import Bounded as Bounded
 from django_durable.engine.instances import TaskError
 from django_durable.engine.liveness import find_suspicious_workers
 from django_durable.engine.rows import jobs as job_rows
 from django_durable.engine.rows import workers as worker_rows
-from django_durable.engine.sql import fetch_one
+from django_durable.engine.serving import Serving
 from django_durable.management.operations.output import age
 
 if TYPE_CHECKING:
@@ -25,31 +28,9 @@ if TYPE_CHECKING:
 
     from django_durable.models import Job, JobQuerySet
 
-MOST = 10_000
-"""No count reads more rows than this."""
 LOST_LATELY = timedelta(days=1)
 LIVE, STOPPING, SILENT, LOST, ENDED = "live", "stopping", "silent", "lost", "ended"
 """Where a worker stands. Silent: it looks dead, and nobody has declared it lost yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bounded:
-    """A count that stopped at a bound: then it says at least how many."""
-
-    count: int
-    is_exact: bool
-
-    def __str__(self) -> str:
-        return f"{self.count}" if self.is_exact else f"{self.count}+"
-
-    def __bool__(self) -> bool:
-        return self.count > 0
-
-    def __add__(self, other: Bounded) -> Bounded:
-        return Bounded(self.count + other.count, self.is_exact and other.is_exact)
-
-
-ZERO = Bounded(0, is_exact=True)
 
 
 def count_rows(rows: QuerySet[Any]) -> Bounded:
@@ -67,10 +48,7 @@ def all_jobs() -> JobQuerySet:
 
 
 def database_now() -> datetime:
-    row = fetch_one(connections[jobs_alias()], "select statement_timestamp()", {})
-    assert row is not None  # a select without a table returns one row
-    now: datetime = row[0]
-    return now
+    return overview.database_now(jobs_alias())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +66,7 @@ class WorkerStatus:
     slots: int
     running: int
     queues: Sequence[str]
+    queue_patterns: Sequence[str]
     code_version: str
     lock_is_free: bool
     """Whether the lock is free that it says it holds: the kernel frees it when the process dies."""
@@ -105,9 +84,13 @@ class WorkerStatus:
             return f"last heard {age(self.heartbeat_at, now)}, lease over"
         return "its lock is free, so its process has probably died"
 
+    @property
+    def serving(self) -> Serving:
+        return Serving(tuple(self.queues), tuple(self.queue_patterns))
+
     def claims_from(self, queue_name: str) -> bool:
         """Whether it takes new jobs of this queue."""
-        return self.state == LIVE and (not self.queues or queue_name in self.queues)
+        return self.state == LIVE and self.serving.serves(queue_name)
 
 
 def read_workers(now: datetime, *, with_id: int | None = None) -> list[WorkerStatus]:
@@ -140,7 +123,7 @@ def _workers_without_lock() -> set[int]:
 
 _SHARED = (
     "id", "hostname", "pid", "heartbeat_at", "lease_expires_at", "lost_at", "started_at", "slots",
-    "queues", "code_version",
+    "queues", "queue_patterns", "code_version",
 )  # fmt: skip
 
 

@@ -9,10 +9,10 @@ from datetime import datetime
 from django.db import connections
 
 from django_durable.engine.claims import find_ready_queues
-from django_durable.engine.sql import fetch_all, load
-from django_durable.engine.states import DELAYED, JobState
+from django_durable.engine.queues import Others, Ready, count_others, count_ready, paused_queues
+from django_durable.engine.states import DELAYED, FINISHED, JobState
 from django_durable.management.operations.operation import Operation, Options
-from django_durable.management.operations.output import Output, age, count_of
+from django_durable.management.operations.output import Output, age, count_of, printable
 from django_durable.management.operations.reading import (
     LIVE,
     MOST,
@@ -24,8 +24,6 @@ from django_durable.management.operations.reading import (
     read_workers,
 )
 
-COUNT_READY = load("count_ready")
-COUNT_JOBS = load("count_jobs")
 QUEUE_HEADERS = ["QUEUE", *JobState.values, "OLDEST READY", "WORKERS"]
 WORKER_HEADERS = [
     "WORKER", "WHERE", "STATE", "HEARTBEAT", "RUNNING", "SLOTS", "STARTED", "CODE", "QUEUES",
@@ -57,29 +55,8 @@ class Status:
     totals: dict[str, Bounded]
     blocked: Bounded
     suspects: Bounded
+    paused_queues: Sequence[str]
     workers: Sequence[WorkerStatus]
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """The ready jobs of one queue."""
-
-    queue_name: str
-    jobs: int
-    suspects: int
-    oldest_due_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Others:
-    """The jobs of one queue in one other state, as far as they were read."""
-
-    state: str
-    queue_name: str
-    jobs: int
-    blocked: int
-    suspects: int
-    is_exact: bool
 
 
 def read_status() -> Status:
@@ -87,9 +64,8 @@ def read_status() -> Status:
     now = database_now()
     workers = read_workers(now)
     connection = connections[jobs_alias()]
-    params = {"queues": find_ready_queues(connection), "limit": MOST}
-    ready = [Ready(*row) for row in fetch_all(connection, COUNT_READY, params)]
-    others = [Others(*row) for row in fetch_all(connection, COUNT_JOBS, {"limit": MOST})]
+    ready = count_ready(connection, find_ready_queues(connection), limit=MOST)
+    others = count_others(connection, finals=FINISHED, limit=MOST)
     names = sorted({row.queue_name for row in ready} | {row.queue_name for row in others})
     queues = [_queue_status(name, ready, others, workers) for name in names]
     delayed = [Bounded(row.blocked, row.is_exact) for row in others if row.state in DELAYED]
@@ -104,6 +80,7 @@ def read_status() -> Status:
         totals={state: _sum(q.jobs[state] for q in queues) for state in JobState.values},
         blocked=_sum(delayed),
         suspects=_sum(suspects),
+        paused_queues=[row.name for row in paused_queues(jobs_alias(), now)],
         workers=workers,
     )
 
@@ -182,7 +159,7 @@ def _worker_row(worker: WorkerStatus, now: datetime) -> list[object]:
         worker.slots,
         age(worker.started_at, now),
         worker.code_version,
-        ", ".join(worker.queues) or "all",
+        str(worker.serving) or "all",
     ]
 
 
@@ -195,6 +172,9 @@ def _remarks(status: Status) -> list[str]:
     if status.suspects:
         what = count_of(status.suspects, "suspect")
         remarks.append(f"{what} lost a worker twice or more: durable doctor")
+    if status.paused_queues:
+        names = ", ".join(map(printable, status.paused_queues))
+        remarks.append(f"Paused: {names}; see durable queues")
     stranded = [queue.queue_name for queue in status.queues if queue.is_stranded]
     if stranded:
         remarks.append(f"No live worker serves {', '.join(stranded)}: durable_worker --queue NAME")

@@ -1,0 +1,160 @@
+"""Many calls at once: all are enqueued, or none, in a bounded number of statements.
+
+Plain calls go in one statement for each thousand. So do unique ones, in the order of their keys;
+those with an idempotency key, and unique ones inside a job, go one by one in that order: two such
+transactions never wait for each other in a circle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+
+from django_durable.engine import intake, uniqueness
+from django_durable.engine.atomic import LeaseLost
+from django_durable.engine.enqueueing import NewJob, Parent
+from django_durable.engine.inserting import as_job, insert, insert_calls, with_origin
+from django_durable.engine.intake import Request, numbered
+from django_durable.engine.run import ActiveStep, Ending, Run, Stop, active_step, require_run
+from django_durable.exceptions import InvalidOptionError, NotUniqueError
+
+if TYPE_CHECKING:
+    from django_durable.models import Job
+
+CHUNK = 1000
+"""Jobs in one INSERT."""
+
+Jobs = dict[int, "Job"]
+"""Jobs by the place of their calls among all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """What is to be enqueued: requests and their rows, place by place."""
+
+    alias: str
+    requests: Sequence[Request]
+    rows: Sequence[NewJob]
+
+    @property
+    def keyed(self) -> list[int]:
+        """The places of calls with an idempotency key, in the order of the keys."""
+        found = [i for i, one in enumerate(self.requests) if one.task.idempotency_key is not None]
+        return sorted(
+            found, key=lambda i: (self.rows[i].task_path, self.requests[i].task.idempotency_key)
+        )
+
+    @property
+    def unique(self) -> list[int]:
+        """The places of unique calls, in the order of their keys."""
+        found = [i for i, new in enumerate(self.rows) if new.unique_key is not None]
+        return sorted(found, key=lambda i: self.rows[i].unique_key or "")
+
+
+def submit_many(requests: Sequence[Request]) -> list[Job]:
+    """Enqueue many calls, all or none, and wake each queue once. Raises: BulkItemError."""
+    if not requests:
+        return []
+    run = require_run("enqueue_many()")
+    rows = intake.build_many(requests)
+    calls = Calls(intake.database_of(requests[0].task, run), requests, rows)
+    jobs = _submit_outside(calls) if run is None else _submit_inside(run, calls)
+    return [jobs[i] for i in range(len(requests))]
+
+
+def _in_chunks(
+    calls: Calls, places: Sequence[int], submit: Callable[[list[NewJob]], Sequence[Job]]
+) -> Jobs:
+    jobs: Jobs = {}
+    for start in range(0, len(places), CHUNK):
+        part = places[start : start + CHUNK]
+        jobs |= zip(part, submit([calls.rows[i] for i in part]), strict=True)
+    return jobs
+
+
+# --- outside jobs
+
+
+def _submit_outside(calls: Calls) -> Jobs:
+    keyed, unique = calls.keyed, calls.unique
+    others = {*keyed, *unique}
+    plain = [i for i in range(len(calls.rows)) if i not in others]
+    with transaction.atomic(using=calls.alias):
+        jobs = _in_chunks(calls, plain, lambda rows: _insert(calls.alias, rows))
+        for start in range(0, len(unique), CHUNK):
+            jobs |= _submit_unique(calls, unique[start : start + CHUNK])
+        for i in keyed:
+            with numbered(i, calls.requests[i]):
+                jobs[i] = intake.submit_outside(calls.alias, calls.requests[i], calls.rows[i])
+    return jobs
+
+
+def _insert(alias: str, rows: list[NewJob]) -> list[Job]:
+    inserted = insert(alias, rows, None)
+    return [as_job(alias, new, inserted[new.id]) for new in rows]
+
+
+def _submit_unique(calls: Calls, places: Sequence[int]) -> Jobs:
+    found = uniqueness.submit_part(calls.alias, [calls.rows[i] for i in places])
+    jobs: Jobs = {}
+    for i, job in zip(places, found, strict=True):
+        with numbered(i, calls.requests[i]):
+            if isinstance(job, NotUniqueError):
+                raise job
+        jobs[i] = job
+    return jobs
+
+
+# --- inside a job
+
+
+def _submit_inside(run: Run, calls: Calls) -> Jobs:
+    """The same in one commit, exactly-once; repeated with the same identities if that fails."""
+    step = active_step()
+    placed = [with_origin(run, step, new) for new in calls.rows]
+    inside = Calls(calls.alias, calls.requests, [new for _, new in placed])
+    _check_refusals(run, step, inside)
+    tries = count()
+    try:
+        jobs, answers = run.repeat(
+            lambda: _submit_in_one_commit(run, step, inside, placed[0][0], again=next(tries) > 0)
+        )
+    except LeaseLost:
+        run.stop(Ending(stop=Stop.LEASE_LOST))
+    for i, answer in answers.items():
+        jobs[i] = uniqueness.settle(run, inside.rows[i], answer)
+    return jobs
+
+
+def _check_refusals(run: Run, step: ActiveStep | None, calls: Calls) -> None:
+    """Refuse what could end otherwise in a replay: that one of many was refused is kept nowhere."""
+    if step is not None or run.in_task_transaction:
+        return
+    for i, new in enumerate(calls.rows):
+        if new.on_conflict == "reject":
+            rule = calls.requests[i].task.unique
+            reason = "between the steps of a job, enqueue a call one by one that may be rejected."
+            with numbered(i, calls.requests[i]):
+                raise InvalidOptionError(option="unique", value=rule, reason=reason)
+
+
+def _submit_in_one_commit(
+    run: Run, step: ActiveStep | None, calls: Calls, parent: Parent, *, again: bool
+) -> tuple[Jobs, dict[int, uniqueness.Answer]]:
+    keyed, unique = calls.keyed, calls.unique
+    others = {*keyed, *unique}
+    plain = [i for i in range(len(calls.rows)) if i not in others]
+    answers: dict[int, uniqueness.Answer] = {}
+    with transaction.atomic(using=calls.alias):
+        jobs = _in_chunks(calls, plain, lambda rows: insert_calls(run, step, parent, rows))
+        for i in unique:
+            with numbered(i, calls.requests[i]):
+                answers[i] = uniqueness.ask(run, step, parent, calls.rows[i], again=again)
+        for i in keyed:
+            with numbered(i, calls.requests[i]):
+                jobs[i] = intake.submit_inside(run, step, calls.requests[i], parent, calls.rows[i])
+    return jobs, answers
