@@ -38,8 +38,8 @@ docs: $(DOCS_READY) ## Build the documentation into docs/_build/html
 	@$(BIN)/sphinx-build --quiet --fail-on-warning docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-bench: $(READY) ## Measure, all or one: make bench ONLY=steps
-	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
+bench: $(READY) ## Measure, all or a part: make bench ONLY="steps drain" RUNS=1 PEER=celery PROFILE=1
+	@PROFILE=$(PROFILE) $(BIN)/python -m benchmarks $(foreach name,$(ONLY),--only $(name)) $(RUNS:%=--runs=%) $(foreach name,$(PEER),--peer $(name))
 
 trials: $(READY) ## Try failover to a standby, and a server that crashes again and again; minutes
 	@$(BIN)/python -m pytest -p no:cacheprovider tests/trials/failover.py tests/trials/crashes.py $(ARGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,19 +19,31 @@ DATA = ROOT / ".data" / "bench"
 NAME = "durable_bench"
 
 
-@contextmanager
-def scratch_database() -> Iterator[str]:
-    """Give the URL of an empty database of the benchmark's own; drop it afterwards.
+@dataclass(slots=True)
+class Server:
+    """Where databases are made; those made here are dropped in the end."""
 
-    An embedded server runs with PostgreSQL's default durability and is stopped afterwards.
-    """
+    cleanup: ExitStack
+    maintenance: str
+
+    def make_database(self, name: str) -> str:
+        """Make an empty database; its URL."""
+        drop = SQL("drop database if exists {} with (force)").format(Identifier(name))
+        self._execute(drop)
+        self._execute(SQL("create database {}").format(Identifier(name)))
+        self.cleanup.callback(self._execute, drop)
+        return urlsplit(self.maintenance)._replace(path=f"/{name}").geturl()
+
+    def _execute(self, statement: psycopg.sql.Composed) -> None:
+        with psycopg.connect(self.maintenance, autocommit=True) as connection:
+            connection.execute(statement)
+
+
+@contextmanager
+def measured_server() -> Iterator[Server]:
+    """An embedded server runs with PostgreSQL's default durability and is stopped afterwards."""
     with ExitStack() as cleanup:
         maintenance = os.environ.get("DATABASE_URL")
         if not maintenance:
             maintenance = cleanup.enter_context(EmbeddedServer.start(DATA)).url()
-        drop = SQL("drop database if exists {} with (force)").format(Identifier(NAME))
-        with psycopg.connect(maintenance, autocommit=True) as connection:
-            connection.execute(drop)
-            connection.execute(SQL("create database {}").format(Identifier(NAME)))
-            yield urlsplit(maintenance)._replace(path=f"/{NAME}").geturl()
-            connection.execute(drop)
+        yield Server(cleanup, maintenance)

@@ -27,6 +27,18 @@ insert into durable_job (
 )
 """
 
+INSERT_JOBS = """
+insert into durable_job (
+    id, task_path, queue_name, priority, state, due_at, arguments,
+    lease_token, attempt, attempt_base, lost_count, blocked_count, allowed_steps, enqueued_at
+)
+select
+    id, task_path, queue_name, priority, 'READY', statement_timestamp(), arguments::json,
+    0, 1, 0, 0, 0, '{}', statement_timestamp()
+from unnest(%s::uuid[], %s::text[], %s::text[], %s::smallint[], %s::text[])
+    as job (id, task_path, queue_name, priority, arguments)
+"""
+
 INSERT_CHECKPOINT = """
 insert into durable_checkpoint (
     job_id, identity, seq, kind, state, function, fingerprint, attempt, value, error,
@@ -60,6 +72,20 @@ def insert_job(connection: Connection) -> None:
             Json({"args": [], "kwargs": {}}), 0, 1, 0, 0, 0, [], None, None,
         ),
     )  # fmt: skip
+
+
+def insert_jobs(connection: Connection, count: int) -> None:
+    """All in one statement, from arrays with an element for each job."""
+    connection.execute(
+        INSERT_JOBS,
+        (
+            [_time_ordered_id() for _ in range(count)],
+            ["benchmarks.tasks.tell_time"] * count,
+            ["raw"] * count,
+            [0] * count,
+            ['{"args": [], "kwargs": {}}'] * count,
+        ),
+    )
 
 
 def insert_checkpoint(connection: Connection, job_id: UUID, number: int) -> None:

@@ -10,3 +10,4 @@ TIME_ZONE = "UTC"
 DATABASES = {"default": env.db_url("DATABASE_URL", default="postgres://localhost/durable")}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = ["django_durable", "benchmarks"]
+DURABLE = {"NOTIFY": env.bool("BENCH_NOTIFY", default=True)}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from queue import SimpleQueue
 
 import psycopg
@@ -18,7 +19,8 @@ from benchmarks.tasks import tell_time
 from django_durable import enqueue
 
 JOBS = 200
-PAUSES = (0.02, 0.04)
+JOBS_OF = {"pgqueuer": 100, "procrastinate": 100, "celery": 100, "absurd": 50, "dbos": 30}
+PAUSES = (0.02, 0.03)
 """Seconds between two jobs, long enough for the worker to be idle again."""
 
 
@@ -26,10 +28,10 @@ def pause() -> None:
     time.sleep(random.uniform(*PAUSES))
 
 
-def delays_of_jobs() -> list[float]:
+def delays_of_jobs(count: int = JOBS) -> list[float]:
     """Milliseconds from the call to the body, of jobs that find the worker idle."""
     called, jobs = [], []
-    for _ in range(JOBS):
+    for _ in range(count):
         pause()
         called.append(time.monotonic())
         jobs.append(enqueue(tell_time))
@@ -62,18 +64,28 @@ def _listen(listener: raw.Connection, heard: SimpleQueue[float]) -> None:
         return
 
 
+def percentiles(delays: Sequence[float]) -> Sample:
+    return {"p50": percentile(delays, 50), "p99": percentile(delays, 99)}
+
+
+def delays_of_peer(lab: Lab, name: str) -> Sample | None:
+    answer = lab.ask(name, "start", jobs=JOBS_OF[name])
+    return None if answer is None else percentiles(answer["delays"])
+
+
 @contextmanager
 def prepare(lab: Lab) -> Iterator[Measure]:
     with lab.worker():
+        delays_of_jobs(JOBS // 4)  # to warm up
 
         def measure() -> Sample:
-            ours, limits = delays_of_jobs(), delays_of_notifications(lab)
-            return {
-                "p50": percentile(ours, 50),
-                "p99": percentile(ours, 99),
-                "raw p50": percentile(limits, 50),
-                "raw p99": percentile(limits, 99),
-            }
+            return lab.compare(
+                {
+                    "ours": lambda: percentiles(delays_of_jobs()),
+                    "raw": lambda: percentiles(delays_of_notifications(lab)),
+                    **{name: partial(delays_of_peer, lab, name) for name in JOBS_OF},
+                }
+            )
 
         yield measure
 
@@ -82,10 +94,10 @@ def row(percent: int, most: float) -> Row:
     return Row(
         title=f"enqueue to start, idle worker, p{percent}",
         unit="ms",
-        ours=f"p{percent}",
-        raw=f"raw p{percent}",
-        target=AtMost(most, "ms"),
+        part=f"p{percent}",
+        rivals=["raw", *JOBS_OF],
+        targets=[AtMost(most, "ms")],
     )
 
 
-START = Benchmark(name="start", prepare=prepare, rows=[row(50, 2), row(99, 5)])
+START = Benchmark(name="start", prepare=prepare, warm_up=False, rows=[row(50, 2), row(99, 5)])

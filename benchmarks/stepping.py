@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from uuid import uuid4
 
 from benchmarks import raw
 from benchmarks.lab import Lab, results_of
-from benchmarks.measuring import Benchmark, Measure, Row, Sample, TimesRaw
+from benchmarks.measuring import RAW, Benchmark, Measure, Row, Sample, Times
 from benchmarks.tasks import take_atomic_steps, take_steps
 from django_durable import enqueue_many
 from django_durable.tasks import Task
 
 STEPS = 2000
 STEPS_OF_ONE_IN_MANY = 500
+STEPS_OF = {"dbos": 300, "absurd": 800}
 SLOTS = 16
 
 
@@ -42,46 +43,59 @@ def against(
     slots: int,
     steps: int,
     autocommit: bool = True,
+    steps_of: Mapping[str, int] = {},
 ) -> Callable[[Lab], AbstractContextManager[Measure]]:
     """Prepare a worker of so many slots, each with a job, beside one raw connection."""
 
     @contextmanager
     def prepare(lab: Lab) -> Iterator[Measure]:
+        peers = {name: lab.rate_of(name, "steps", steps=n) for name, n in steps_of.items()}
         with (
             lab.worker("--slots", str(slots)),
             lab.connect(autocommit=autocommit) as connection,
         ):
+            ours = {
+                "ours": lambda: steps_per_second(task, jobs=slots, steps=steps),
+                RAW: lambda: limit(connection),
+            }
 
             def measure() -> Sample:
-                ours, raw_limit = lab.take_turns(
-                    lambda: steps_per_second(task, jobs=slots, steps=steps),
-                    lambda: limit(connection),
-                )
-                return {"ours": ours, "raw": raw_limit}
+                return lab.compare(ours | peers)
+
+            lab.compare(ours)  # to warm up
 
             yield measure
 
     return prepare
 
 
-def row(title: str, least: float) -> Row:
-    return Row(title=title, unit="/s", ours="ours", raw="raw", target=TimesRaw(least))
+def row(title: str, *targets: Times, rivals: Sequence[str] = ()) -> Row:
+    return Row(title=title, unit="/s", rivals=[RAW, *rivals], targets=targets)
 
 
 DURABLE_STEPS = Benchmark(
     name="steps",
-    prepare=against(plain_inserts, take_steps, slots=1, steps=STEPS),
-    rows=[row("durable steps, one slot", 0.75)],
+    warm_up=False,
+    prepare=against(plain_inserts, take_steps, slots=1, steps=STEPS, steps_of=STEPS_OF),
+    rows=[
+        row(
+            "durable steps, one slot",
+            *(Times(0.75), Times(5, "dbos"), Times(1.5, "absurd")),
+            rivals=list(STEPS_OF),
+        )
+    ],
 )
 ATOMIC_STEPS = Benchmark(
     name="atomic",
+    warm_up=False,
     prepare=against(
         inserts_in_transactions, take_atomic_steps, slots=1, steps=STEPS, autocommit=False
     ),
-    rows=[row("atomic steps, one slot", 0.75)],
+    rows=[row("atomic steps, one slot", Times(0.75))],
 )
 MANY_SLOTS = Benchmark(
     name="slots",
+    warm_up=False,
     prepare=against(plain_inserts, take_steps, slots=SLOTS, steps=STEPS_OF_ONE_IN_MANY),
-    rows=[row(f"durable steps, {SLOTS} slots in one process", 2)],
+    rows=[row(f"durable steps, {SLOTS} slots in one process", Times(2))],
 )

@@ -1,11 +1,15 @@
 """The measured tasks. They read the clock themselves: all processes of a machine share it."""
 
 import time
+from datetime import datetime
+from typing import Any
 
 from django.apps import apps
 
+import django_durable
 from benchmarks.lookout import check_in
-from django_durable import step, task
+from benchmarks.peers import driving
+from django_durable import map_task, sleep_until, step, task
 
 
 @step
@@ -37,6 +41,12 @@ def take_atomic_steps(count: int) -> list[float]:
 
 
 @task
+def do_nothing() -> None:
+    """The worker's first one writes that it begins."""
+    driving.note_first()
+
+
+@task
 def tell_time() -> float:
     """When the body began."""
     return time.monotonic()
@@ -59,3 +69,36 @@ def read_then_call_out(port: int) -> str:
     customer = apps.get_model("benchmarks", "Customer").objects.get()
     call_out(port)
     return str(customer.name)
+
+
+@task
+def write_number(number: int) -> None:
+    """Write down which one runs."""
+    driving.note(number)
+
+
+@task
+def nap(until: datetime) -> None:
+    sleep_until(until)
+
+
+@task
+def double(number: int) -> int:
+    return 2 * number
+
+
+@task
+def spread_out(count: int) -> int:
+    """One child for each number."""
+    return len(map_task(double, range(count)).values)
+
+
+_options: dict[str, Any] = {}
+if hasattr(django_durable, "Limit"):
+    _options["limit"] = django_durable.Limit("hot", concurrency=1, key=lambda key: key)
+
+
+@task(**_options)
+def hot_job(key: str) -> None:
+    """It holds its key for a while, and costs no time of the processor."""
+    time.sleep(0.02)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from django_durable.context import current_user as current_user
     from django_durable.continuing import acontinue_as as acontinue_as
     from django_durable.continuing import continue_as as continue_as
+    from django_durable.cron import Cron as Cron
     from django_durable.events import aemit_event as aemit_event
     from django_durable.events import asend_event as asend_event
     from django_durable.events import emit_event as emit_event
@@ -69,6 +70,21 @@ if TYPE_CHECKING:
     from django_durable.queues import resume_queue as resume_queue
     from django_durable.retry import RetryAfter as RetryAfter
     from django_durable.retry import RetryPolicy as RetryPolicy
+    from django_durable.schedules import BackfilledTick as BackfilledTick
+    from django_durable.schedules import aadd_schedule as aadd_schedule
+    from django_durable.schedules import abackfill_schedule as abackfill_schedule
+    from django_durable.schedules import achange_schedule as achange_schedule
+    from django_durable.schedules import add_schedule as add_schedule
+    from django_durable.schedules import apause_schedule as apause_schedule
+    from django_durable.schedules import aremove_schedule as aremove_schedule
+    from django_durable.schedules import aresume_schedule as aresume_schedule
+    from django_durable.schedules import arun_schedule as arun_schedule
+    from django_durable.schedules import backfill_schedule as backfill_schedule
+    from django_durable.schedules import change_schedule as change_schedule
+    from django_durable.schedules import pause_schedule as pause_schedule
+    from django_durable.schedules import remove_schedule as remove_schedule
+    from django_durable.schedules import resume_schedule as resume_schedule
+    from django_durable.schedules import run_schedule as run_schedule
     from django_durable.steps import current_step as current_step
     from django_durable.steps import release_connections as release_connections
     from django_durable.steps import run_step as run_step
@@ -94,6 +110,22 @@ _HOMES = {
     "wait_for_approval": "approvals",
     "DurableError": "exceptions",
     "Limit": "limits",
+    "Cron": "cron",
+    "BackfilledTick": "schedules",
+    "aadd_schedule": "schedules",
+    "abackfill_schedule": "schedules",
+    "achange_schedule": "schedules",
+    "add_schedule": "schedules",
+    "apause_schedule": "schedules",
+    "aremove_schedule": "schedules",
+    "aresume_schedule": "schedules",
+    "arun_schedule": "schedules",
+    "backfill_schedule": "schedules",
+    "change_schedule": "schedules",
+    "pause_schedule": "schedules",
+    "remove_schedule": "schedules",
+    "resume_schedule": "schedules",
+    "run_schedule": "schedules",
     "RetryAfter": "retry",
     "RetryPolicy": "retry",
     "Unique": "unique",

@@ -31,7 +31,8 @@ from uuid import UUID
 from asgiref.sync import async_to_sync, sync_to_async
 
 from django_durable.children import ChildHandle, start_child
-from django_durable.engine import finding, instances, intake, registry
+from django_durable.cron import Cron
+from django_durable.engine import declaring, finding, instances, intake, registry
 from django_durable.engine.options import check_options
 from django_durable.engine.replay import check_name
 from django_durable.exceptions import (
@@ -114,6 +115,8 @@ class Task(Generic[P, R]):
     """Whether a transaction on another database only is meant."""
     subject: Any = field(default=None, repr=False)
     """The model instance the job is about; lists can be filtered by it."""
+    schedules: tuple[Cron, ...] = ()
+    """When workers enqueue jobs of it by themselves; declared as ``schedule``."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError(
@@ -219,7 +222,7 @@ class Task(Generic[P, R]):
         return bound.args[1:] if self.takes_context else bound.args, bound.kwargs
 
 
-_FIXED = {"func", "path", "aliases", "takes_context", "atomic"}
+_FIXED = {"func", "path", "aliases", "takes_context", "atomic", "schedules"}
 _CHANGEABLE = frozenset(f.name for f in fields(Task)) - _FIXED
 
 
@@ -270,6 +273,7 @@ def task(
     unique: Unique | None = None,
     atomic: bool = False,
     on_missing: Literal["fail", "skip"] = "fail",
+    schedule: Cron | tuple[Cron, ...] | None = None,
     takes_context: Literal[False] = False,
 ) -> TaskDecorator: ...
 def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
@@ -289,7 +293,11 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
 
 def _declare(
-    function: Callable[..., Any], *, path: str | None = None, **options: Any
+    function: Callable[..., Any],
+    *,
+    path: str | None = None,
+    schedule: Cron | tuple[Cron, ...] | None = None,
+    **options: Any,
 ) -> Task[..., Any]:
     if isinstance(function, Task) or not inspect.isfunction(function):
         raise TaskDefinitionError(name=repr(function), reason="a task is made from a function.")
@@ -310,6 +318,8 @@ def _declare(
     declared: Task[..., Any] = Task(
         func=function, path=check_name(path, what="task"), aliases=aliases, **options
     )
+    if schedule is not None:
+        declared = replace(declared, schedules=_schedules_of(declared, schedule))
     _check_limit(declared)
     registry.register(declared)
     return declared
@@ -327,3 +337,15 @@ def _check_limit(declared: Task[..., Any]) -> None:
                 "Make it one Limit, and give that to both."
             )
             raise TaskDefinitionError(name=declared.path, reason=reason)
+
+
+def _schedules_of(declared: Task[..., Any], schedule: object) -> tuple[Cron, ...]:
+    """Raises: TaskDefinitionError."""
+    crons = schedule if isinstance(schedule, tuple | list) else (schedule,)
+    if not all(isinstance(cron, Cron) for cron in crons):
+        reason = "schedule is a Cron(...), or a tuple of several, each with its own name."
+        raise TaskDefinitionError(name=declared.name, reason=reason)
+    try:
+        return declaring.named(declared, crons)
+    except (InvalidOptionError, InvalidArgumentsError) as error:
+        raise TaskDefinitionError(name=declared.name, reason=str(error)) from None

@@ -28,6 +28,7 @@ from django_durable.models import (
     CheckpointState,
     IdempotencyKey,
     Job,
+    Schedule,
     Worker,
 )
 
@@ -294,6 +295,16 @@ def job_link(site: AdminSite, alias: str | None, job_id: Any) -> object:
     if relative is None:
         return gettext("%(id)s (pruned)") % {"id": job_id}
     return display.link(site, relative, relative)
+
+
+def schedule_link(site: AdminSite, job: Job) -> SafeString:
+    """To the schedule that made the job, with the tick it is for."""
+    name = job.schedule_name or ""
+    made = display.link(site, Schedule(name=name), name)
+    if job.tick_at is None:
+        return made
+    when = display.clock_time(job.tick_at)
+    return format_html("{}, {}", made, gettext("for %(time)s") % {"time": when})
 
 
 def subject_link(site: AdminSite, job: Job) -> object:

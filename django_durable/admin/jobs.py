@@ -39,6 +39,7 @@ _OPTIONAL = {
     "subject": "subject_type",
     "parent": "parent_id",
     "forked_from": "forked_from_id",
+    "schedule": "schedule_name",
     "shown_context": "context",
     "uniqueness": "unique_key",
     "shown_progress": "progress",
@@ -96,7 +97,8 @@ class JobAdmin(ActingAdmin):
             {
                 "fields": (
                     "standing", "shown_progress", "task_line", "queue_line", "attempts", "worker",
-                    "subject", "parent", "forked_from", "shown_context", "uniqueness", "timeline",
+                    "subject", "parent", "forked_from", "schedule", "shown_context", "uniqueness",
+                    "timeline",
                 )
             },
         ),
@@ -197,6 +199,10 @@ class JobAdmin(ActingAdmin):
     @admin.display(description=gettext_lazy("forked from"))
     def forked_from(self, job: Any) -> object:
         return details.job_link(self.admin_site, job._state.db, job.forked_from_id)
+
+    @admin.display(description=gettext_lazy("schedule"))
+    def schedule(self, job: Any) -> object:
+        return details.schedule_link(self.admin_site, job)
 
     @admin.display(description=gettext_lazy("context"))
     def shown_context(self, job: Any) -> str:

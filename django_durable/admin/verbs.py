@@ -140,8 +140,9 @@ class Permitted(Protocol):
 
 
 def is_allowed(request: HttpRequest, verb: Permitted) -> bool:
-    """Whether the user may see jobs, and do this to them."""
-    return bool(_user(request).has_perms(["durable.view_job", verb.permission]))
+    """Whether the user may see jobs, or what else it is done to, and do this to them."""
+    viewing = getattr(verb, "viewing", "durable.view_job")
+    return bool(_user(request).has_perms([viewing, verb.permission]))
 
 
 def _user(request: HttpRequest) -> Any:
@@ -234,7 +235,7 @@ def _apply_to_few(request: HttpRequest, verb: Verb, selected: JobQuerySet) -> Bu
     return result
 
 
-def log(request: HttpRequest, entries: Mapping[str, Sequence[Job]]) -> None:
+def log(request: HttpRequest, entries: Mapping[str, Sequence[Any]]) -> None:
     for message, rows in entries.items():
         LogEntry.objects.log_actions(_user(request).pk, rows, CHANGE, change_message=message)
 

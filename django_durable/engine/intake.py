@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,12 @@ def submit(request: Request) -> Job:
         return submit_outside(alias, request, new)
     step = active_step()
     return submit_inside(run, step, request, *with_origin(run, step, new))
+
+
+def submit_apart(request: Request) -> Job:
+    """Enqueue one call that is no job's child, wherever this runs. Raises: EnqueueError."""
+    new = replace(build(request), on_parent_end=None)
+    return submit_outside(database_of(request.task, None), request, new)
 
 
 def submit_outside(alias: str, request: Request, new: NewJob) -> Job:

@@ -26,9 +26,9 @@ DECLARE_LOST = load("declare_lost")
 END_SESSIONS = load("end_sessions")
 RECOVER_JOBS = load("recover_jobs")
 TAKE_LOCK = load("take_lock")
+NOTE_BEGUN = load("note_begun")
 READ_PLACE = load("read_place")
 FIND_PROTECTED_ROLES = load("find_protected_roles")
-NOTE_BEGUN = load("note_begun")
 
 LOCK_NAMESPACE = 0x64757261
 """First key of every worker's advisory lock; the second is the worker's id."""

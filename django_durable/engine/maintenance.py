@@ -15,6 +15,8 @@ from typing import Any
 
 from django_durable.engine import approvals, families, liveness, outcomes, waits
 from django_durable.engine.clock import machine_seconds
+from django_durable.engine.declaring import Declaring
+from django_durable.engine.firing import Firing
 from django_durable.engine.pruning import PRUNE_SECONDS, Pruner
 from django_durable.engine.states import JobState
 
@@ -63,15 +65,20 @@ class Maintenance:
     _looks: dict[int, Look] = field(default_factory=dict)
     _trusts_from: float = 0.0
     _chores: list[Chore] = field(default_factory=list)
+    _firing: Firing = field(init=False)
 
     def __post_init__(self) -> None:
         poll = self.poll_interval.total_seconds()
+        self._firing = Firing(self.connection.alias)
+        declaring = Declaring(alias=self.connection.alias, worker_id=self.worker_id)
         self._chores = [
             Chore(min(poll, LOOK_SECONDS), self.look_for_lost),
             Chore(min(poll, LOOK_SECONDS), self.recover),
             Chore(poll, self.promote),
             Chore(poll, self.fail_overdue),
             Chore(poll, self.cancel_children),
+            Chore(PRUNE_SECONDS, declaring.sync),
+            Chore(poll, self.fire_schedules),
             Chore(PRUNE_SECONDS, self.close_approvals),
             Chore(PRUNE_SECONDS, Pruner(self.connection).look, machine_seconds() + PRUNE_SECONDS),
         ]
@@ -179,6 +186,11 @@ class Maintenance:
             self.woken()
         families.clear_cancels_children(self.connection, limit=CHUNK)
         return 0.0 if len(children) == CANCELLED_AT_ONCE else None
+
+    def fire_schedules(self) -> None:
+        """Decide on the ticks that are due."""
+        if self._firing.fire_due():
+            self.woken()
 
     def close_approvals(self) -> None:
         """Mark questions closed whose job ended; nobody could answer them any more before that."""

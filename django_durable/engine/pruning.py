@@ -14,11 +14,12 @@ from functools import partial
 from typing import Any
 
 from django_durable.conf import get_settings
-from django_durable.engine import limits, retention
+from django_durable.engine import limits, retention, schedules
 from django_durable.engine.clock import machine_seconds
 from django_durable.engine.states import FINISHED
 
 WORKER_RETENTION = timedelta(days=7)
+TICK_RETENTION = timedelta(days=90)
 PRUNE_SECONDS = 60.0
 FROM_THE_TOP_SECONDS = 3600.0
 RESTS = 4.0
@@ -82,6 +83,7 @@ class Pruner:
         yield self._prune_events
         yield lambda: retention.prune_keys(self.connection, limit=self.chunk) == self.chunk
         yield lambda: limits.prune_starts(self.connection, limit=self.chunk) == self.chunk
+        yield self._prune_ticks
         yield self._prune_workers
 
     def _timed(self, take: Callable[[], bool]) -> bool:
@@ -106,6 +108,10 @@ class Pruner:
         if kept is None:
             return False
         return retention.prune_events(self.connection, kept, limit=self.chunk) == self.chunk
+
+    def _prune_ticks(self) -> bool:
+        pruned = schedules.prune_ticks(self.connection, TICK_RETENTION, limit=self.chunk)
+        return pruned == self.chunk
 
     def _prune_workers(self) -> bool:
         retention.prune_workers(self.connection, WORKER_RETENTION)

@@ -13,7 +13,17 @@ from psycopg.types.datetime import TimestamptzLoader
 if TYPE_CHECKING:
     from django.db.models import QuerySet
 
-    from django_durable.models import Checkpoint, Job, JobQuerySet, Limit, Message, Queue, Worker
+    from django_durable.models import (
+        Checkpoint,
+        Job,
+        JobQuerySet,
+        Limit,
+        Message,
+        Queue,
+        Schedule,
+        Tick,
+        Worker,
+    )
     from django_durable.models.approval import ApprovalQuerySet
 
 
@@ -35,6 +45,14 @@ def messages(alias: str) -> QuerySet[Message]:
 
 def workers(alias: str) -> QuerySet[Worker]:
     return apps.get_model("durable", "Worker")._base_manager.using(alias)
+
+
+def schedules(alias: str) -> QuerySet[Schedule]:
+    return apps.get_model("durable", "Schedule")._base_manager.using(alias)
+
+
+def ticks(alias: str) -> QuerySet[Tick]:
+    return apps.get_model("durable", "Tick")._base_manager.using(alias)
 
 
 def new_worker(**columns: Any) -> Worker:

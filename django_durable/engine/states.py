@@ -62,3 +62,11 @@ class ApprovalState(TextChoices):
     REJECTED = "REJECTED", gettext_lazy("rejected")
     TIMED_OUT = "TIMED_OUT", gettext_lazy("timed out")
     WITHDRAWN = "WITHDRAWN", gettext_lazy("withdrawn")
+
+
+class TickOutcome(TextChoices):
+    """What was made of one time that a schedule came due."""
+
+    ENQUEUED = "ENQUEUED", gettext_lazy("enqueued")
+    SKIPPED = "SKIPPED", gettext_lazy("skipped")
+    MISSED = "MISSED", gettext_lazy("missed")

@@ -126,8 +126,8 @@ class Worker:
         boot.wait_for_database(self.alias, self._is_told_to_stop)
         boot.check_migrations(self.alias)
         boot.check_tasks()
-        boot.check_aliases(self.alias)
         limits.declare_limits(connections[self.alias], registry.declared_limits().values())
+        boot.check_aliases(self.alias)
         self.writer = GroupWriter(lambda: sessions.connect(sessions.engine_alias(self.alias)))
         self.finisher = Finisher(
             self.writer,

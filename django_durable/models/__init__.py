@@ -11,6 +11,7 @@ from django_durable.engine.states import (
     AttemptOutcome,
     CheckpointState,
     JobState,
+    TickOutcome,
     WaitKind,
 )
 from django_durable.models.approval import Approval
@@ -46,6 +47,7 @@ __all__ = [
     "Queue",
     "Schedule",
     "Tick",
+    "TickOutcome",
     "WaitKind",
     "Worker",
 ]

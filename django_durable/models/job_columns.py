@@ -142,6 +142,9 @@ class JobColumns(ReadOnlyRow):
     schedule_name = models.TextField(
         null=True, **means(_("The schedule that enqueued the job. Null: none did."))
     )
+    tick_at = models.DateTimeField(
+        null=True, **means(_("The time that the schedule enqueued it for. Null: none did."))
+    )
     claimed_ahead = models.BooleanField(
         db_default=False,
         **means(_("Claimed before a slot was free, and not known to have begun since.")),

@@ -8,6 +8,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy
 from django.utils.translation import gettext_noop as _
 
+from django_durable.engine.states import TickOutcome
 from django_durable.models.base import JsonTextField, ReadOnlyRow, means
 
 
@@ -16,7 +17,9 @@ class Schedule(ReadOnlyRow):
 
     name = models.TextField(primary_key=True, **means(_("Its name; a declared one's task path.")))
     task_path = models.TextField(**means(_("The task whose jobs it enqueues.")))
-    cron = models.TextField(**means(_("The cron expression: minute hour day month weekday.")))
+    cron = models.TextField(
+        **means(_("The cron expression: minute hour day month weekday, or six with the second."))
+    )
     timezone = models.TextField(**means(_("The time zone the expression is read in.")))
     arguments = JsonTextField(**means(_('{"args": [...], "kwargs": {...}}, encoded values.')))
     missed = models.TextField(**means(_("Ticks that passed unseen are made up: none, one or all.")))
@@ -33,9 +36,18 @@ class Schedule(ReadOnlyRow):
     next_tick_at = models.DateTimeField(
         null=True, **means(_("The next tick to decide on. Null: it never comes."))
     )
+    problem = models.TextField(
+        default="", **means(_("Why a tick that is due could not be decided on. Empty: it could."))
+    )
     declared = JsonTextField(
         null=True,
         **means(_("What the code said last; an operator's other values stay. Null: not declared.")),
+    )
+    declared_by = models.TextField(
+        null=True, **means(_("The version of the code that said so. Null: not declared."))
+    )
+    retired_at = models.DateTimeField(
+        null=True, **means(_("Since when the code declares it no more: it rests. Null: it does."))
     )
     created_at = models.DateTimeField(**means(_("When it was made.")))
 
@@ -44,6 +56,7 @@ class Schedule(ReadOnlyRow):
         verbose_name_plural = gettext_lazy("schedules")
         ordering: ClassVar = ["name"]
         default_permissions = ("add", "view", "change", "delete")
+        permissions: ClassVar = [("run_schedule", "Can run schedules now, and make up their ticks")]
         indexes: ClassVar = [models.Index(fields=["next_tick_at"], name="schedule_next")]
 
     def __str__(self) -> str:
@@ -56,7 +69,9 @@ class Tick(ReadOnlyRow):
     id = models.BigAutoField(primary_key=True)
     schedule_name = models.TextField(**means(_("The schedule.")))
     tick_at = models.DateTimeField(**means(_("The time the rule names.")))
-    outcome = models.TextField(**means(_("ENQUEUED, SKIPPED or MISSED.")))
+    outcome = models.TextField(
+        choices=TickOutcome.choices, **means(_("ENQUEUED, SKIPPED or MISSED."))
+    )
     reason = models.TextField(default="", **means(_("Why no job was enqueued, for people.")))
     job_id = models.UUIDField(null=True, **means(_("The job. Null: none was enqueued.")))
     decided_at = models.DateTimeField(**means(_("When a worker decided on it.")))
@@ -69,6 +84,7 @@ class Tick(ReadOnlyRow):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["schedule_name", "tick_at"], name="tick_once"),
         ]
+        indexes: ClassVar = [models.Index(fields=["tick_at"], name="tick_oldest")]
 
     def __str__(self) -> str:
         return f"{self.schedule_name} {self.tick_at:%Y-%m-%d %H:%M %Z}"

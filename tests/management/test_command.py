@@ -20,6 +20,7 @@ from django_durable.management.commands.durable import OPERATIONS
 from django_durable.models import Approval
 from tests.builders import ended_job
 from tests.management.console import LEASE, copies, declared_task, document, refused, typed
+from tests.scheduled import new_schedule
 from tests.testapp.approvals import asks
 
 ARGUMENTS = {
@@ -41,6 +42,8 @@ ARGUMENTS = {
     "pause": ["q"],
     "resume": ["q"],
     "limit": [],
+    "schedules": [],
+    "schedule": ["run", "tea"],
     "prune": [],
     "replay": [],
     "doctor": [],
@@ -53,6 +56,7 @@ class OperationTests(TestCase):
 
     def test_each_answers_with_one_document(self) -> None:
         sue = User.objects.create_superuser("sue")
+        new_schedule("tea")
         done = ended_job(asks, group=None, permission="durable.answer_approval")
         answer_approval(Approval.objects.get(), sue, approved=True)
         for name, arguments in ARGUMENTS.items():

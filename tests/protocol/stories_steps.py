@@ -166,7 +166,7 @@ def without_origin(*args: Any) -> tuple[Parent, NewJob]:
 
 
 _try = atomic._try
-_with_origin = intake._with_origin
+_with_origin = intake.with_origin
 
 RULES = [
     Rule(
@@ -184,7 +184,7 @@ RULES = [
     Rule(
         name="child key",
         story=a_replay_finds_the_child_it_enqueued,
-        off={"without": patched(intake, "_with_origin", without_origin)},
+        off={"without": patched(intake, "with_origin", without_origin)},
         symptom="2 children of one enqueue",
     ),
     Rule(

@@ -29,7 +29,8 @@ made as (
     insert into durable_job (
         id, task_path, queue_name, priority, state, due_at, arguments, lease_token, attempt,
         attempt_base, lost_count, blocked_count, allowed_steps, continued_count, forked_from_id,
-        subject_type, subject_key, context, deadline_at, enqueued_at, limit_name, limit_key
+        subject_type, subject_key, context, schedule_name, tick_at, deadline_at, enqueued_at,
+        limit_name, limit_key
     )
     select
         %(id)s::uuid, task_path, queue_name, priority, 'READY', statement_timestamp(),
@@ -37,7 +38,7 @@ made as (
         case when %(from_step)s::text is null then 0 else 1 end, 1, 0, 0, 0,
         case when %(from_step)s::text is null then '{}' else allowed_steps end,
         case when %(from_step)s::text is null then 0 else continued_count end,
-        id, subject_type, subject_key, context,
+        id, subject_type, subject_key, context, schedule_name, tick_at,
         least(%(deadline_at)s::timestamptz, statement_timestamp() + %(deadline)s::interval),
         statement_timestamp(), limit_name, limit_key
     from source

@@ -5,8 +5,8 @@
 --          beginning of time; limit: how many jobs to look at, deleted or not.
 -- Returns: one row: how many were looked at, how many deleted; finished_at and id of the last looked
 --          at. Spared: a job whose idempotency key lives, or whose period of uniqueness does; one whose
---          parent may run again, which must then find it; and one with live children, whose turns and
---          ends are settled with it.
+--          parent may run again, which must then find it; and one with live children, whose turns
+--          and ends are settled with it.
 -- Locks:   the job rows for update, skip locked; finished ones only.
 -- Index:   job_finished, idempotencykey_job, durable_job_pkey, durable_checkpoint_pkey.
 with

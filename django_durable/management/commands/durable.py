@@ -24,6 +24,8 @@ from django_durable.management.operations import (
     pruning,
     queueing,
     replaying,
+    schedules,
+    scheduling,
     status,
     telling,
 )
@@ -44,6 +46,8 @@ OPERATIONS: dict[str, Operation] = {
         *approvals.OPERATIONS,
         *queueing.OPERATIONS,
         limiting.OPERATION,
+        schedules.OPERATION,
+        scheduling.OPERATION,
         pruning.OPERATION,
         replaying.OPERATION,
         diagnosis.OPERATION,

@@ -154,6 +154,8 @@ def _say_facts(output: Output, row: Job, details: Details) -> None:
             ("took", span(took) if took else None),
             ("about", job["subject_type"] and f"{job['subject_type']} {job['subject_key']}"),
             ("enqueued by job", job["parent_id"]),
+            ("of schedule", job["schedule_name"]),
+            ("for the tick", moment(job["tick_at"], now)),
             ("enqueued as", job["origin"]),
             ("context", describe(row.context)),
             ("progress", details.progress and str(details.progress)),

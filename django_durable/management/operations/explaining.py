@@ -55,7 +55,16 @@ def explain(job: Job) -> Explanation:
     now = database_now()
     workers = read_workers(now, with_id=job.worker_id)
     situation = Situation(job=job, now=now, workers=workers)
-    return Explanation(now=now, job=summary_of(job), findings=list(_findings(situation)))
+    findings = [*_origin(job, now), *_findings(situation)]
+    return Explanation(now=now, job=summary_of(job), findings=findings)
+
+
+def _origin(job: Job, now: datetime) -> Iterator[Finding]:
+    """Which schedule made the job."""
+    if job.schedule_name is not None:
+        name, when = job.schedule_name, moment(job.tick_at, now)
+        says = f'Schedule "{name}" made it, for {when}: manage.py durable schedule show "{name}".'
+        yield Finding(code="of-schedule", says=says)
 
 
 def _findings(situation: Situation) -> Iterator[Finding]:

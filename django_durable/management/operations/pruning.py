@@ -161,7 +161,7 @@ def old_jobs(rule: retention.Rule, kept: timedelta) -> JobQuerySet:
 
 
 def spared_jobs() -> Q:
-    """Old jobs that stay: their key or uniqueness lives, a parent may look for them, a child lives."""
+    """Old jobs that stay: a key or period lives, a parent may look for them, or a child lives."""
     keys = IdempotencyKey.objects.filter(job_id=OuterRef("pk"), expires_at__gt=StatementTimestamp())
     parents = Job.objects.filter(pk=OuterRef("parent_id")).exclude(state=JobState.SUCCESSFUL)
     children = Job.objects.live().filter(parent_id=OuterRef("pk"))
