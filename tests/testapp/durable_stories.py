@@ -55,6 +55,16 @@ def quick(ref: str) -> str:
     return ref
 
 
+@task(path="stories.nothing")
+def nothing() -> None:
+    pass
+
+
+@task(path="stories.charge_once")
+def charge_once(ref: str) -> None:
+    charged(ref)
+
+
 @task(path="stories.quick_async")
 async def quick_async(ref: str) -> str:
     await charge_async(ref)

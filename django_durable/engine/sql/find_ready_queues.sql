@@ -5,7 +5,12 @@
 -- Index:   job_claim and job_claim_limited, one entry for each queue.
 with recursive
 queue as (
-    (select queue_name from durable_job where state = 'READY' and limit_name is null order by queue_name limit 1)
+    (
+        select queue_name from durable_job
+        where state = 'READY' and limit_name is null
+        order by queue_name
+        limit 1
+    )
     union all
     select (
         select job.queue_name from durable_job as job
@@ -16,7 +21,12 @@ queue as (
     where queue.queue_name is not null
 ),
 limited as (
-    (select queue_name from durable_job where state = 'READY' and limit_name is not null order by queue_name limit 1)
+    (
+        select queue_name from durable_job
+        where state = 'READY' and limit_name is not null
+        order by queue_name
+        limit 1
+    )
     union all
     select (
         select job.queue_name from durable_job as job
