@@ -24,8 +24,8 @@ AHEAD_SECONDS = 0.05
 MOST_AHEAD = 500
 LONGEST_WAIT = 1.0
 """A job that has waited so long for a slot is handed back."""
-FADING = 0.9
-"""What is left of the measurements at each look, so that the latest count most."""
+FADING = 0.98
+"""What is left of the earlier measurements with each new one, so that the latest count most."""
 FEWEST = 8
 """Fewer measurements tell nothing."""
 
@@ -88,17 +88,14 @@ class Pace:
     _seconds: dict[str, float] = field(default_factory=dict)
 
     def note(self, task_path: str, seconds: float) -> None:
-        self._counts[task_path] = self._counts.get(task_path, 0.0) + 1
-        self._seconds[task_path] = self._seconds.get(task_path, 0.0) + seconds
+        self._counts[task_path] = self._counts.get(task_path, 0.0) * FADING + 1
+        self._seconds[task_path] = self._seconds.get(task_path, 0.0) * FADING + seconds
 
     def jobs_ahead(self, slots: int, task_paths: Iterable[str]) -> int:
         """How many jobs like the latest ones so many slots will finish in the time ahead."""
         paths = [path for path in task_paths if path in self._counts]
         count = sum(self._counts[path] for path in paths)
         seconds = sum(self._seconds[path] for path in paths)
-        for path in paths:
-            self._counts[path] *= FADING
-            self._seconds[path] *= FADING
         if count < FEWEST:
             return 0
         return min(MOST_AHEAD, int(slots * AHEAD_SECONDS * count / max(seconds, 1e-9)))

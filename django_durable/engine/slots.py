@@ -71,6 +71,11 @@ class Slots:
         return min(max(0, self.count - len(self._runs) - len(self._backlog)), self.wear.room)
 
     @property
+    def ended(self) -> int:
+        """How many runs have ended here."""
+        return self.wear.begun - len(self._runs) - len(self._backlog)
+
+    @property
     def waiting(self) -> int:
         """Runs that no slot has taken yet."""
         return len(self._backlog)

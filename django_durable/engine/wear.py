@@ -44,13 +44,13 @@ class Wear:
             return 0
         return sys.maxsize if self.max_jobs is None else self.max_jobs - self.begun
 
-    def look(self, *, running: int) -> None:
-        """Find out, and say so once. A process has ended one job at least before memory counts."""
-        if not self.reason and (reason := self._find_reason(ended=self.begun - running)):
+    def look(self, *, ended: int) -> None:
+        """Find out, and say so once. ``ended``: jobs that have; memory counts after the first."""
+        if not self.reason and (reason := self._find_reason(ended)):
             self.reason = reason
             logger.info("Claiming no more, to be started anew: %s", reason)
 
-    def _find_reason(self, *, ended: int) -> str:
+    def _find_reason(self, ended: int) -> str:
         if self.max_jobs is not None and self.begun >= self.max_jobs:
             return f"{self.begun} job(s) began here, --max-jobs is {self.max_jobs}."
         if self.max_memory is None or not ended or machine_seconds() < self._next_look:

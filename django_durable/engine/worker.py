@@ -92,7 +92,7 @@ class Worker:
         self.slots.tell_progress(connections[self.alias])
         self.member.maintenance.run_due()
         self._look_at_claimed_ahead(machine_seconds() - LONGEST_WAIT)
-        self.slots.wear.look(running=len(self.slots.known_runs))
+        self.slots.wear.look(ended=self.slots.ended)
         self._claim()
         if self.options.burst:
             self._is_empty = self._has_nothing_left()

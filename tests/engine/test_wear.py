@@ -25,8 +25,8 @@ class JobTests:
         caplog.set_level(logging.INFO, "django_durable")
         worn = Wear(max_jobs=2, begun=2)
 
-        worn.look(running=2)
-        worn.look(running=0)
+        worn.look(ended=0)
+        worn.look(ended=2)
 
         assert worn.room == 0
         assert [record.getMessage() for record in caplog.records] == [
@@ -36,7 +36,7 @@ class JobTests:
     def test_without_limits_there_is_always_room(self) -> None:
         worn = Wear(begun=10**9)
 
-        worn.look(running=0)
+        worn.look(ended=1)
 
         assert (worn.room, worn.reason) == (sys.maxsize, "")
 
@@ -49,9 +49,9 @@ class MemoryTests:
     def test_it_counts_when_a_job_has_ended(self) -> None:
         worn = Wear(max_memory=200_000_000, begun=2)
 
-        worn.look(running=2)
+        worn.look(ended=0)
         assert worn.room > 0
-        worn.look(running=1)
+        worn.look(ended=1)
 
         assert worn.room == 0
         assert worn.reason == "it takes 300 MB, --max-memory is 200."
@@ -59,13 +59,13 @@ class MemoryTests:
     def test_it_is_looked_at_now_and_then(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(wear, "machine_seconds", lambda: 100.0)
         worn = Wear(max_memory=300_000_000, begun=1)
-        worn.look(running=0)
+        worn.look(ended=1)
         worn.max_memory = 1
 
-        worn.look(running=0)
+        worn.look(ended=1)
         assert not worn.reason
         monkeypatch.setattr(wear, "machine_seconds", lambda: 100.2)
-        worn.look(running=0)
+        worn.look(ended=1)
 
         assert worn.reason
 

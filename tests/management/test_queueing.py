@@ -163,10 +163,10 @@ class PauseTests(TestCase):
 
         typed("pause", "q", "--for", "3600", "--reason", "the server moves")
 
-        assert codes(job) == ["paused"]
-        said = finding(job, "paused")
+        assert codes(job) == ["queue-paused"]
+        said = finding(job, "queue-paused")
         assert "Its queue q is paused since" in said
-        assert ": the server moves." in said
+        assert "(the server moves)" in said
         assert "Paused: q; see durable queues" in typed("status")
         assert document("status")["paused_queues"] == ["q"]
 

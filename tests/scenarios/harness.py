@@ -179,3 +179,11 @@ def sessions_of(worker_id: int) -> int:
         )
         (count,) = cursor.fetchone()
         return int(count)
+
+
+def sessions_of_all() -> int:
+    """How many sessions the database of the test has, whoever they are of."""
+    with connection.cursor() as cursor:
+        cursor.execute("select count(*) from pg_stat_activity where datname = current_database()")
+        (count,) = cursor.fetchone()
+        return int(count)

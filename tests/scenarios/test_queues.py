@@ -98,35 +98,25 @@ def test_a_pause_until_a_time_ends_by_itself(workers: Workers, gates: Gates) -> 
     assert Queue.objects.get().resume_at == until
 
 
-def test_resuming_wakes_an_idle_worker_at_once(workers: Workers, gates: Gates) -> None:
-    pause_queue("mails")
-    job = enqueue(quick, "a")
-    workers.start("--poll-interval", "3600").has_lock()
-    works("c")
-
-    resume_queue("mails")
-
-    job_is(job, "SUCCESSFUL")
-
-
 def test_jobs_claimed_ahead_do_not_start_in_a_paused_queue(workers: Workers, gates: Gates) -> None:
-    """Jobs in front keep the only slot busy; what was claimed behind them is handed back."""
-    enqueue_many([quick.bind("warm") for n in range(200)])
-    workers.start("--slots", "1").has_lock()
-    eventually(lambda: states_of("mails") == {"SUCCESSFUL"}, "the worker has its pace")
-    enqueue_many([gated.bind("a"), *[quick.bind("b") for n in range(50)]])
-    gates.reached("body-a")
+    """Long jobs keep all slots busy; what was claimed behind them is handed back."""
+    before, behind = ([quick.bind(name) for _ in range(400)] for name in ("before", "behind"))
+    enqueue_many([*before, *[gated.bind("a")] * 8, *behind])
+    workers.start("--slots", "8").has_lock()
+    eventually(lambda: gates.count("body-a") == 8, "all slots are busy")
+    begun = gates.count("quick-behind")
 
     pause_queue("mails")
-    handed_back = Job.objects.filter(queue_name="mails", state="RUNNING")
-    eventually(lambda: handed_back.count() == 1, "only the job in the slot is held")
+    held = Job.objects.filter(queue_name="mails", state="RUNNING")
+    eventually(lambda: held.count() == 8, "only the jobs in the slots are held")
+    assert Job.objects.filter(state="READY", lease_token__gt=0).exists()
     gates.open("body-a")
 
-    eventually(lambda: states_of("mails") == {"SUCCESSFUL", "READY"}, "that one ended")
     works("c")
-    assert gates.count("quick-b") == 0
+    assert states_of("mails") == {"SUCCESSFUL", "READY"}
+    assert gates.count("quick-behind") == begun
     resume_queue("mails")
-    eventually(lambda: gates.count("quick-b") == 50, "they run")
+    eventually(lambda: gates.count("quick-behind") == 400, "they run")
 
 
 def test_workers_serve_the_queues_that_their_patterns_say(workers: Workers, gates: Gates) -> None:

@@ -12,7 +12,6 @@ from django.db import connections, transaction
 from django_durable.conf import get_settings
 from django_durable.engine import claims, registry
 from django_durable.engine.faults import DATABASE_ERRORS, sqlstate
-from django_durable.engine.queues import find_pause
 from django_durable.engine.replay import base_name
 from django_durable.engine.sql import fetch_one, load
 from django_durable.engine.states import BLOCKED, DELAYED, CheckpointState, JobState
@@ -244,20 +243,6 @@ def unnamed_queue(situation: Situation) -> Iterator[Finding]:
         )
 
 
-def paused(situation: Situation) -> Iterator[Finding]:
-    job, now = situation.job, situation.now
-    row = find_pause(jobs_alias(), job.queue_name, now)
-    if row is None:
-        return
-    end = f" until {moment(row.resume_at, now)}" if row.resume_at else ""
-    why = f": {row.reason}" if row.reason else ""
-    yield Finding(
-        code="paused",
-        says=f"Its queue {job.queue_name} is paused since {moment(row.paused_at, now)}{end}{why}.",
-        cure=f"manage.py durable resume {job.queue_name}",
-    )
-
-
 def unserved(situation: Situation) -> Iterator[Finding]:
     queue = situation.job.queue_name
     alive = [worker for worker in situation.workers if worker.is_alive]
@@ -369,7 +354,6 @@ OBSTACLES: Sequence[Callable[[Situation], Iterator[Finding]]] = (
     cancelling,
     poison,
     suspect,
-    paused,
     unserved,
     silent_workers,
     unknown_task,
