@@ -12,7 +12,7 @@ from typing import TypeVar
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 
-from django_durable.engine import registry
+from django_durable.engine import limits, registry
 from django_durable.engine.faults import DATABASE_ERRORS, is_connection_error
 from django_durable.engine.sessions import (
     SlotSessions,
@@ -62,6 +62,18 @@ def through_outages(alias: str, part: Callable[[], T], wait: Callable[[float], b
                 raise
             logger.warning("The database went away while the worker started: %s", error)
             connections[alias].close()
+
+
+def look_around(alias: str) -> SlotSessions:
+    """What has to be so before anything is claimed, and what the sessions of jobs are like.
+
+    Raises: NotReadyError.
+    """
+    check_migrations(alias)
+    check_tasks()
+    limits.declare_limits(connections[alias], registry.declared_limits().values())
+    check_aliases(alias)
+    return examine_slots(alias)
 
 
 def check_migrations(alias: str) -> None:
