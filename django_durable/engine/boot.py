@@ -71,7 +71,7 @@ def look_around(alias: str) -> SlotSessions:
     """
     check_migrations(alias)
     check_tasks()
-    limits.declare_limits(connections[alias], registry.declared_limits().values())
+    declare_limits(alias)
     check_aliases(alias)
     return examine_slots(alias)
 
@@ -92,6 +92,13 @@ def check_tasks() -> None:
     """Raises: NotReadyError if two functions claim one task path."""
     if conflicts := registry.get_conflicts():
         raise NotReadyError(reason=" ".join(str(conflict) for conflict in conflicts))
+
+
+def declare_limits(alias: str) -> None:
+    """Make the rows of the limits that tasks declare, and take changed numbers over."""
+    written = limits.declare_limits(connections[alias], registry.declared_limits().values())
+    if written:
+        logger.info("Limits declared by the code: %s.", ", ".join(written))
 
 
 def check_aliases(alias: str) -> None:

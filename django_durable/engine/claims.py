@@ -20,7 +20,7 @@ from django.db import connections, transaction
 from django.db.models import Q
 
 from django_durable.engine import limits, registry
-from django_durable.engine.choosing import Choice, in_turn, offer
+from django_durable.engine.choosing import Choice, Gates, Offered, count_heads, in_turn, offer
 from django_durable.engine.limits import Fit, Key, Places, QueueLimit, Turn
 from django_durable.engine.preparing import prepared
 from django_durable.engine.rows import jobs as job_rows
@@ -76,6 +76,8 @@ class Claimed:
     jobs: list[Job]
     look_again_in: float | None = None
     """Seconds; None: when a job comes, or a place under a limit is given back."""
+    is_held_back: bool = False
+    """Whether there may be ready jobs that wait for such a place."""
 
 
 class WorkerLost(Exception):  # noqa: N818 (an answer: this worker was declared lost)
@@ -141,19 +143,6 @@ def find_ready_queues(connection: Connection) -> list[str]:
 # --- one claim
 
 
-@dataclass(frozen=True, slots=True)
-class Gates:
-    """What holds jobs of the asked queues back."""
-
-    queues: list[str]
-    """Those asked that are not paused, in their order."""
-    limited: frozenset[str]
-    """Those of them that have limits and ready jobs."""
-    pairs: list[QueueLimit]
-    """Under which limits jobs of them are ready."""
-    resumes_in: float | None
-
-
 def _claim(claimant: Claimant, queues: Iterable[str], choice: Choice, *, suspects: bool) -> Claimed:
     missing: Collection[str] = ()
     with transaction.atomic(using=claimant.alias):
@@ -174,7 +163,8 @@ def _claim(claimant: Claimant, queues: Iterable[str], choice: Choice, *, suspect
             limits.note_starts(connection, choice.starts, choice.jobs[0].claimed_at)
     if _make_limits(connection, missing):
         choice.look_again(0.0)
-    return Claimed(choice.jobs, choice.look_again_in)
+    is_held_back = bool(gates.limited or gates.pairs)
+    return Claimed(choice.jobs, choice.look_again_in, is_held_back)
 
 
 def _read_gates(connection: Connection, claimant: Claimant, queues: list[str]) -> Gates:
@@ -270,9 +260,7 @@ class _Chooser:
             if queue_name not in self._gates.limited or self._room_of(queue_name) > 0
             for found, _ in in_turn(keys, self._most)
         ]
-        rows = job_rows(self._claimant.alias).filter(pk__in=ids, state=JobState.READY)
-        held = rows.order_by("pk").select_for_update(skip_locked=True, no_key=True) if ids else ()
-        self._rows = {row.pk: row for row in held}
+        self._rows = {row.pk: row for row in _lock_ids(self._claimant.alias, ids)}
 
     def _room_of(self, queue_name: str) -> int:
         places = self._places.get(queue_name)
@@ -289,9 +277,22 @@ class _Chooser:
             return
         else:
             most = min(choice.free, places.room)
+        offered = list(offer(self._keys, self._rows, queue_name=queue_name, most=self._most))
+        if offered:
+            most = self._count_wanted(queue_name, offered, most)
         rows = _lock_ready(self._claimant, queue_name, suspects=self._suspects, limit=most)
-        offered = offer(self._keys, self._rows, queue_name=queue_name, most=self._most)
-        choice.take(queue_name, rows, list(offered), places)
+        choice.take(queue_name, rows, offered, places)
+
+    def _count_wanted(self, queue_name: str, offered: Sequence[Offered], most: int) -> int:
+        """How many jobs without limits come before those offered: others shall not be hidden.
+
+        A row that is locked and then not taken is passed over by other claims until the commit.
+        """
+        free = min(self._choice.free, most)
+        ready = job_rows(self._claimant.alias).ready().filter(queue_name=queue_name)
+        first = ready.filter(limit_name__isnull=True).order_by("-priority", "due_at", "id")
+        heads = first.values_list("priority", "due_at", "id")[:free]
+        return count_heads(list(heads), offered, free) + most - free
 
     def serve_next_keys(self) -> None:
         """Let the next claim go on behind the last key that was served of each limit."""
@@ -307,6 +308,14 @@ def _lock_ready(claimant: Claimant, queue_name: str, *, suspects: bool, limit: i
     fit = _suspect(claimant) if suspects else ~_suspect(claimant)
     statement, params = _compile_claim(claimant.alias, tuple(claimant.task_paths), queue_name, fit)
     return load_jobs(claimant.alias, statement, [*params, limit])
+
+
+def _lock_ids(alias: str, ids: Sequence[UUID]) -> list[Job]:
+    if not ids:
+        return []
+    ready = job_rows(alias).filter(pk__in=ids, state=JobState.READY).order_by("pk")
+    locking = ready.select_for_update(skip_locked=True, no_key=True)
+    return load_jobs(alias, *locking.query.get_compiler(alias).as_sql())
 
 
 @lru_cache(maxsize=256)

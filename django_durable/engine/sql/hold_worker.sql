@@ -17,14 +17,19 @@ select
         select name from durable_queue as queue
         where name = any (%(queues)s::text[]) and (concurrency is not null or rate is not null)
             and (
-                exists (
-                    select from durable_job
+                -- the order makes it a look into the index, however many rows lie around
+                (
+                    select id from durable_job
                     where state = 'READY' and limit_name is null and queue_name = queue.name
-                )
-                or exists (
-                    select from durable_job
+                    order by priority desc, due_at, id
+                    limit 1
+                ) is not null
+                or (
+                    select limit_name from durable_job
                     where state = 'READY' and limit_name is not null and queue_name = queue.name
-                )
+                    order by limit_name
+                    limit 1
+                ) is not null
             )
     ),
     array(

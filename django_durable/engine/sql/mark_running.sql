@@ -13,7 +13,6 @@ with marked as (
         code_version = %(code_version)s::text,
         claimed_at = statement_timestamp(),
         claimed_ahead = id = any (%(aheads)s::uuid[]),
-        unique_key = case when unique_while is distinct from 'queued' then unique_key end,
         started_at = case when id = any (%(aheads)s::uuid[]) then started_at
             else coalesce(started_at, statement_timestamp()) end
     where id = any (%(ids)s::uuid[])
