@@ -178,8 +178,8 @@ def ended_long_ago(state: str) -> Job:
 
 
 def prune(state: str) -> int:
-    rule = retention.Rule(state=state, kept=timedelta(days=90))
-    return retention.prune_jobs(connection, rule, after=retention.BEGINNING, limit=100).pruned
+    rule = retention.Rule(state, timedelta(days=90))
+    return retention.prune_jobs(connection, rule, limit=100).pruned
 
 
 def only_jobs_of_the_state_are_pruned(stage: Stage) -> None:
