@@ -34,6 +34,8 @@ class Gates:
     pairs: list[QueueLimit]
     """Under which limits jobs of them are ready."""
     resumes_in: float | None
+    seen_at: datetime
+    """When this was so, on the database's clock."""
 
 
 @dataclass(slots=True, eq=False)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -22,10 +23,10 @@ from django.db.models import Q
 from django_durable.engine import limits, registry
 from django_durable.engine.choosing import Choice, Gates, Offered, count_heads, in_turn, offer
 from django_durable.engine.limits import Fit, Key, Places, QueueLimit, Turn
-from django_durable.engine.preparing import prepared
+from django_durable.engine.preparing import in_few_trips, note_server, prepared
 from django_durable.engine.rows import jobs as job_rows
 from django_durable.engine.rows import load_jobs
-from django_durable.engine.sql import Connection, fetch_all, fetch_one, id_array, load
+from django_durable.engine.sql import Connection, execute, fetch_all, fetch_one, id_array, load
 from django_durable.engine.states import JobState
 
 if TYPE_CHECKING:
@@ -102,20 +103,15 @@ def claim_suspect(claimant: Claimant, queues: Iterable[str]) -> Claimed:
 def has_suspect(claimant: Claimant, queues: Iterable[str]) -> bool:
     """Whether a suspect waits that this worker could run now."""
     names = list(queues)
-    suspects = job_rows(claimant.alias).filter(
-        _suspect(claimant),
-        state=JobState.READY,
-        limit_name__isnull=True,
-        queue_name__in=names,
-        task_path__in=claimant.task_paths,
-    )
-    if suspects.exists():
+    ready = job_rows(claimant.alias).filter(state=JobState.READY, limit_name__isnull=True)
+    known = ready.filter(queue_name__in=names, task_path__in=claimant.task_paths)
+    if known.filter(_suspect(claimant)).exists():
         return True
     connection = connections[claimant.alias]
     pairs = _read_gates(connection, claimant, names).pairs
     fit = claimant.fit(suspects=True)
     keys = limits.find_keys(connection, pairs, claimant.turns, fit, most=1) if pairs else {}
-    return any(key.found for known in keys.values() for key in known)
+    return any(key.found for seen in keys.values() for key in seen)
 
 
 def _suspect(claimant: Claimant) -> Q:
@@ -145,8 +141,8 @@ def find_ready_queues(connection: Connection) -> list[str]:
 
 def _claim(claimant: Claimant, queues: Iterable[str], choice: Choice, *, suspects: bool) -> Claimed:
     missing: Collection[str] = ()
-    with transaction.atomic(using=claimant.alias):
-        connection = connections[claimant.alias]
+    connection = connections[claimant.alias]
+    with transaction.atomic(using=claimant.alias), in_few_trips(connection):
         gates = _read_gates(connection, claimant, list(queues))
         choice.look_again(gates.resumes_in)
         chooser = _Chooser(claimant, choice, gates, suspects=suspects)
@@ -158,9 +154,12 @@ def _claim(claimant: Claimant, queues: Iterable[str], choice: Choice, *, suspect
             chooser.take_from(queue_name)
         chooser.serve_next_keys()
         if choice.jobs:
-            _mark_running(claimant, choice.jobs, [job.pk for job in choice.aheads])
-        if choice.starts and choice.jobs[0].claimed_at is not None:
-            limits.note_starts(connection, choice.starts, choice.jobs[0].claimed_at)
+            aheads = frozenset(job.pk for job in choice.aheads)
+            # a rate counts from when the places were counted, or later
+            known_time = None if choice.starts else gates.seen_at
+            claimed_at = _mark_running(claimant, choice.jobs, aheads, claimed_at=known_time)
+            if choice.starts:
+                limits.note_starts(connection, choice.starts, claimed_at)
     if _make_limits(connection, missing):
         choice.look_again(0.0)
     is_held_back = bool(gates.limited or gates.pairs)
@@ -173,12 +172,14 @@ def _read_gates(connection: Connection, claimant: Claimant, queues: list[str]) -
     row = fetch_one(prepared(connection), HOLD_WORKER, params)
     if row is None:
         raise WorkerLost
-    paused, limited, pairs, resumes_in = row
+    paused, limited, pairs, resumes_in, backend_pid, seen_at = row
+    note_server(connection, backend_pid)
     return Gates(
         [name for name in queues if name not in paused],
         frozenset(limited).difference(paused),
         [(queue, limit) for queue, limit in pairs if queue not in paused],
         resumes_in,
+        seen_at,
     )
 
 
@@ -341,24 +342,32 @@ ANY_NUMBER = 987_654_321
 """Stands for the number of jobs while the statement is written."""
 
 
-def _mark_running(claimant: Claimant, jobs: list[Job], aheads: Sequence[UUID] = ()) -> None:
+def _mark_running(
+    claimant: Claimant, jobs: list[Job], aheads: frozenset[UUID], *, claimed_at: datetime | None
+) -> datetime:
+    """Make jobs running; when that was. A time that is known already need not be waited for."""
+    connection = prepared(connections[claimant.alias])
     params = {
+        "claimed_at": claimed_at,
         "ids": id_array(job.pk for job in jobs),
         "aheads": id_array(aheads),
         "worker_id": claimant.worker_id,
         "code_version": claimant.code_version,
     }
-    ((claimed_at,),) = fetch_all(connections[claimant.alias], MARK_RUNNING, params)
-    later = frozenset(aheads)
+    if claimed_at is not None:
+        execute(connection, MARK_RUNNING, params)
+    else:
+        ((claimed_at,),) = fetch_all(connection, MARK_RUNNING, params)
     for job in jobs:  # as the statement has changed their rows, which are locked
         job.lease_token += 1
         job.claimed_at = claimed_at
         job.started_at = job.started_at or claimed_at
-        job.claimed_ahead = job.pk in later
+        job.claimed_ahead = job.pk in aheads
         job.unique_key = None if job.unique_while == "queued" else job.unique_key
         job.state = JobState.RUNNING
         job.worker_id = claimant.worker_id
         job.code_version = claimant.code_version
+    return claimed_at
 
 
 def release_unknown_jobs(

@@ -297,7 +297,12 @@ RULES = [
     Rule(
         name="prune guard",
         story=only_jobs_of_the_state_are_pruned,
-        off={"any state": replaced(retention, "PRUNE_JOBS", "job.state = %(state)s::text", "true")},
+        off={
+            "any state": both(
+                replaced(retention, "PRUNE_JOBS", "where state = %(state)s::text", "where true"),
+                replaced(retention, "PRUNE_JOBS", "job.state = %(state)s::text", "true"),
+            )
+        },
         symptom="was pruned that is kept",
     ),
 ]
