@@ -41,6 +41,7 @@ from tests.builders import (
     resumed_job,
     rewritten_job,
 )
+from tests.engine.test_claims import claimant
 from tests.engine.test_executor import claimed_run
 from tests.testapp.models import Account, Charge
 from tests.undoing import (
@@ -542,11 +543,9 @@ class EndTests:
         self, lost_count: int, ends_as: str | None, is_suspect: bool
     ) -> None:
         job = rewritten_job(pays.enqueue("a"), lost_count=lost_count, ends_as=ends_as)
-        claimant = claims.Claimant(
-            worker_id=0, alias="default", task_paths=[pays.path], code_version="", max_lost=5
-        )
+        by = claimant(task_paths=[pays.path])
 
-        assert claims.has_suspect(claimant, [job.queue_name]) is is_suspect
+        assert claims.has_suspect(by, [job.queue_name]) is is_suspect
 
     def test_one_that_loses_worker_after_worker_ends_without_more(
         self, caplog: pytest.LogCaptureFixture

@@ -127,7 +127,8 @@ class ManyJobsTests:
         lists = [sql for sql in sent if sql.startswith('SELECT "durable_job"."id"')]
         assert Job.objects.filter(state="READY").count() == 5
         assert sum("for no key update" in sql for sql in sent) == 3
-        assert all(" LIMIT " in sql for sql in lists[:-1])  # the last one is the page that follows
+        of_all = [sql for sql in lists if " IN (" not in sql]  # others look at one chunk
+        assert all(" LIMIT " in sql for sql in of_all[:-1])  # the last is the page that follows
 
     def test_jobs_enqueued_meanwhile_are_spared(
         self, admin_client: Client, monkeypatch: pytest.MonkeyPatch
