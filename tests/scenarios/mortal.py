@@ -80,7 +80,7 @@ def work(orders: Orders) -> None:
     os.environ.update(orders.variables)
     connections.settings["default"]["NAME"] = orders.database
     Points(orders).install()
-    configure_logging(1)
+    configure_logging(1, is_one_of_many=False)
     options = WorkerOptions(
         queues=[orders.queue], slots=orders.slots, lease=LEASE, poll_interval=orders.poll
     )
