@@ -138,11 +138,12 @@ class GroupWriter:
                 caller.wake()
 
     def _write(self, batch: list[Entry]) -> None:
-        groups: dict[Any, list[Entry]] = {save_checkpoints: []}  # first, since slots wait for them
+        groups: dict[Any, list[Entry]] = {(save_checkpoints, False): []}  # slots wait for them
         for entry in batch:
-            if not entry.held_up:
-                groups.setdefault(entry.write, []).append(entry)
-        for write, entries in groups.items():
+            if not entry.held_up:  # plain successes are a commit of their own, and answered apart
+                is_plain = getattr(entry.item, "is_plain_success", False)
+                groups.setdefault((entry.write, is_plain), []).append(entry)
+        for (write, _), entries in groups.items():
             if entries:
                 self._write_group(write, entries)
         self._write_held_up([entry for entry in batch if entry.held_up and not entry.is_done])
