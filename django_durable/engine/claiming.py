@@ -60,6 +60,7 @@ class Claimer:
 
         Raises: WorkerLost; database errors, after which the worker must reconcile.
         """
+        self.found_nothing = False
         if self.seconds_to_next() == 0.0:
             self._look_again_at = None
         limit, ahead = self._limits()
@@ -69,6 +70,8 @@ class Claimer:
         self._consider_suspects(queues)
         part, part_ahead = self._share(limit, ahead, queues=len(queues))
         claimed = self._claim_from(queues, part, part_ahead)
+        self.must_look_again |= claimed.under_limits and not self.slots.wants_places
+        self.slots.wants_places = claimed.under_limits
         self._note_when_to_look(claimed)
         jobs = claimed.jobs
         self._last_queue = jobs[-1].queue_name if jobs else self._last_queue
@@ -129,7 +132,9 @@ class Claimer:
             return claims.Claimed([])
         if self._is_emptying and not self.slots.known_runs:
             self._emptying_until = 0.0
-            return self._claim_suspect(queues)
+            suspect = self._claim_suspect(queues)
+            if suspect.jobs:  # else another worker took it
+                return suspect
         if self._is_emptying:
             return claims.Claimed([])
         claimed = claims.claim_jobs(self.claimant, queues, limit=limit, ahead=ahead)
@@ -183,4 +188,4 @@ class Claimer:
             liveness.set_backlogged(
                 self.claimant.alias, self.claimant.worker_id, backlogged=backlogged
             )
-            self.must_look_again = not backlogged
+            self.must_look_again |= not backlogged

@@ -76,6 +76,8 @@ class Claimed:
     jobs: list[Job]
     look_again_in: float | None = None
     """Seconds; None: when a job comes, or a place under a limit is given back."""
+    under_limits: bool = False
+    """Whether ready jobs are under limits, so that places given back matter."""
 
 
 class WorkerLost(Exception):  # noqa: N818 (an answer: this worker was declared lost)
@@ -174,7 +176,8 @@ def _claim(claimant: Claimant, queues: Iterable[str], choice: Choice, *, suspect
             limits.note_starts(connection, choice.starts, choice.jobs[0].claimed_at)
     if _make_limits(connection, missing):
         choice.look_again(0.0)
-    return Claimed(choice.jobs, choice.look_again_in)
+    under_limits = bool(gates.limited or gates.pairs)
+    return Claimed(choice.jobs, choice.look_again_in, under_limits)
 
 
 def _read_gates(connection: Connection, claimant: Claimant, queues: list[str]) -> Gates:
@@ -298,7 +301,10 @@ class _Chooser:
         for pair, keys in self._keys.items():
             served = [key for key in keys if self._choice.takes_from(key)]
             if served:
-                self._claimant.turns[pair].cursor = served[-1].limit_key
+                turn = self._claimant.turns[pair]
+                turn.go_on_behind(served[-1])
+                if turn.has_more:
+                    self._choice.look_again(ROUND_SECONDS)
 
 
 def _lock_ready(claimant: Claimant, queue_name: str, *, suspects: bool, limit: int) -> list[Job]:

@@ -50,6 +50,8 @@ class Slots:
     given_up: int = 0
     low_water: int = 0
     """The length of the backlog from which on ``freed`` is called."""
+    wants_places: bool = False
+    """Whether ready jobs wait for limits: a place is free when an outcome is written."""
     pace: Pace = field(default_factory=Pace)
     _backlog: Backlog = field(default_factory=Backlog)
     _runs: dict[Run, None] = field(default_factory=dict)
@@ -137,7 +139,7 @@ class Slots:
         """The outcomes of these are written, or they were handed back."""
         for run in runs:
             self._known.pop(run, None)
-        if not self._known:
+        if self.wants_places or not self._known:
             self.freed()
 
     def _begin_timed(self, run: Run, call: stepping.Call) -> None:
