@@ -1,5 +1,5 @@
 # Each target does its own set-up: a machine needs Python 3.11 or newer and make; the tests of pages
-# also need Chromium.
+# also need Chromium, and those of a pooler pgbouncer.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -9,7 +9,7 @@ DATA := .data
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format docs bench clean
+.PHONY: help demo serve test lint format docs bench trials clean
 
 help: ## Say what can be made
 	@echo "make TARGET, where TARGET is one of"
@@ -40,6 +40,9 @@ docs: $(DOCS_READY) ## Build the documentation into docs/_build/html
 
 bench: $(READY) ## Measure, all or a part: make bench ONLY="steps drain" RUNS=1 PEER=celery PROFILE=1
 	@PROFILE=$(PROFILE) $(BIN)/python -m benchmarks $(foreach name,$(ONLY),--only $(name)) $(RUNS:%=--runs=%) $(foreach name,$(PEER),--peer $(name))
+
+trials: $(READY) ## Try failover to a standby, and a server that crashes again and again; minutes
+	@$(BIN)/python -m pytest -p no:cacheprovider tests/trials/failover.py tests/trials/crashes.py $(ARGS)
 
 clean: ## Stop the demo's server, and remove its data and all that was made here
 	@for data in $(wildcard $(DATA)/*); do \

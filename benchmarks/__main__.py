@@ -24,7 +24,7 @@ from benchmarks.enqueueing import BULK, ENQUEUE
 from benchmarks.filling import FULL
 from benchmarks.growing import MEMORY
 from benchmarks.lab import Lab
-from benchmarks.measuring import Benchmark, Sample, SkippedError
+from benchmarks.measuring import Benchmark, Sample
 from benchmarks.peers import TITLES
 from benchmarks.recovering import KILL
 from benchmarks.report import Result
@@ -101,6 +101,7 @@ def set_up(url: str, folder: Path) -> None:
         "BENCH_DIARY": str(folder / "diary"),
     }
     django.setup()
+    profiling.prepare()
     call_command("migrate", run_syncdb=True, verbosity=0)
 
 
@@ -112,9 +113,7 @@ def measure(benchmark: Benchmark, lab: Lab, options: argparse.Namespace) -> list
     try:
         samples = run(benchmark, lab, runs)
     except Exception as error:  # the other rows are still to be measured
-        if not isinstance(error, SkippedError):
-            traceback.print_exc()
-        print(f"  left out: {error}", flush=True)
+        traceback.print_exc()
         return [Result(benchmark=benchmark.name, row=row, why=str(error)) for row in benchmark.rows]
     print(f"  {time.monotonic() - began:.0f} s", flush=True)
     return [

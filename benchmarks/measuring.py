@@ -173,7 +173,3 @@ class Benchmark:
     prepare: Callable[[Lab], AbstractContextManager[Measure]]
     runs: int = 5
     warm_up: bool = True
-
-
-class SkippedError(Exception):
-    """A benchmark cannot be measured here; the text says why."""

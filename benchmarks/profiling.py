@@ -1,7 +1,7 @@
 """Where a worker's time goes: ``PROFILE=1 make bench ONLY=drain`` attaches py-spy to each worker.
 
-The samples of all threads are kept under ``.data/bench_profile``, one file for each worker, in the
-form that flame graph programs read; the busiest lines and functions are printed at the end.
+The samples of all threads are kept under ``.bench_cache/profiles``, one file for each worker, in
+the form that flame graph programs read; the busiest lines and functions are printed at the end.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from pathlib import Path
 
 from benchmarks.peers import HERE, VENVS, make_venv
 
-FOLDER = VENVS.parent / "bench_profile"
+FOLDER = VENVS.parent / "profiles"
+VENV = VENVS / "py-spy"
 RATE = 200
 """Samples in a second."""
 TOP = 25
@@ -26,15 +27,19 @@ def wanted() -> bool:
     return bool(os.environ.get("PROFILE"))
 
 
+def prepare() -> None:
+    """Install py-spy if profiles are wanted: before a worker starts, which would not wait."""
+    if wanted():
+        make_venv(VENV, HERE / "py-spy" / "requirements.txt")
+
+
 def attach(pid: int) -> None:
     """Sample a process until it ends, if profiles are wanted."""
     if not wanted():
         return
-    venv = VENVS / "py-spy"
-    make_venv(venv, HERE / "py-spy" / "requirements.txt")
     FOLDER.mkdir(parents=True, exist_ok=True)
     output = FOLDER / f"worker-{pid}.txt"
-    command = [venv / "bin" / "py-spy", "record", "--pid", str(pid), "--format", "raw"]
+    command = [VENV / "bin" / "py-spy", "record", "--pid", str(pid), "--format", "raw"]
     options = ["--rate", str(RATE), "--gil", "--threads", "--output", output]
     popen = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL)
     _recorders.append((popen, output))

@@ -9,10 +9,9 @@ from contextlib import ExitStack, contextmanager
 
 from django.apps import apps
 
-import django_durable
 from benchmarks.draining import wait_until_empty
 from benchmarks.lab import Lab, eventually
-from benchmarks.measuring import Benchmark, Measure, Row, Sample, SkippedError, Times, thousands
+from benchmarks.measuring import Benchmark, Measure, Row, Sample, Times, thousands
 from benchmarks.peers.driving import begins, forget
 from benchmarks.tasks import do_nothing, hot_job, write_number
 from django_durable import enqueue_many
@@ -22,6 +21,7 @@ FEW, MANY = 2, 8
 SLOTS = "4"
 """For each worker, so that all of them find a connection for each slot."""
 HOT = 2000
+BESIDE = 20_000
 
 
 class RanTwiceError(Exception):
@@ -69,12 +69,12 @@ def unlimited_per_second(lab: Lab, hot: int) -> float:
             rows = apps.get_model("durable", "Job").objects
             eventually(lambda: rows.filter(state="RUNNING").exists(), "a limited job runs")
         begun = time.monotonic()
-        enqueue_many([do_nothing.bind() for _ in range(JOBS)])
-        wait_until_no_ready(do_nothing.path)
-        return JOBS / (time.monotonic() - begun)
+        enqueue_many([do_nothing.bind() for _ in range(BESIDE)])
+        wait_until_finished(do_nothing.path)
+        return BESIDE / (time.monotonic() - begun)
 
 
-def wait_until_no_ready(path: str) -> None:
+def wait_until_finished(path: str) -> None:
     """Wait until all jobs of one task are finished."""
     rows = apps.get_model("durable", "Job").objects.filter(task_path=path)
     eventually(lambda: not rows.live().exists(), "all unlimited jobs are finished", look=0.01)
@@ -82,9 +82,6 @@ def wait_until_no_ready(path: str) -> None:
 
 @contextmanager
 def prepare_hot(lab: Lab) -> Iterator[Measure]:
-    if not hasattr(django_durable, "Limit"):
-        raise SkippedError("this version has no limits")
-
     def measure() -> Sample:
         return lab.compare(
             {

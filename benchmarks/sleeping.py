@@ -19,7 +19,7 @@ from django_durable import enqueue_many
 ASLEEP = 100_000
 REAL = 500
 """So many fall asleep by themselves; the others are copies of their rows."""
-SETTLE_SECONDS = 3
+SETTLE_SECONDS = 6
 UNTIL_WAKING = timedelta(seconds=5)
 
 COPY_JOBS = """

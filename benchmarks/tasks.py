@@ -2,14 +2,12 @@
 
 import time
 from datetime import datetime
-from typing import Any
 
 from django.apps import apps
 
-import django_durable
 from benchmarks.lookout import check_in
 from benchmarks.peers import driving
-from django_durable import map_task, sleep_until, step, task
+from django_durable import Limit, map_task, sleep_until, step, task
 
 
 @step
@@ -93,12 +91,7 @@ def spread_out(count: int) -> int:
     return len(map_task(double, range(count)).values)
 
 
-_options: dict[str, Any] = {}
-if hasattr(django_durable, "Limit"):
-    _options["limit"] = django_durable.Limit("hot", concurrency=1, key=lambda key: key)
-
-
-@task(**_options)
+@task(limit=Limit("hot", concurrency=1, key=lambda key: key))
 def hot_job(key: str) -> None:
     """It holds its key for a while, and costs no time of the processor."""
     time.sleep(0.02)

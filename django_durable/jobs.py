@@ -62,15 +62,13 @@ def enqueue_many(calls: Iterable[BoundCall]) -> list[Job]:
 
     Raises: BulkItemError naming the first item that is refused; nothing is written then.
     """
-    return bulk.submit_many([_request_of(*numbered) for numbered in enumerate(calls)])
-
-
-def _request_of(index: int, call: BoundCall) -> intake.Request:
-    if not isinstance(call, BoundCall):
-        reason = "it is not a call; make it one with task.bind(...)."
-        cause = InvalidOptionError(option="call", value=call, reason=reason)
-        raise BulkItemError(index=index, task_path=repr(call), cause=cause)
-    return intake.Request(call.task, call.args, call.kwargs)
+    known = list(calls)
+    for index, call in enumerate(known):
+        if not isinstance(call, BoundCall):
+            reason = "it is not a call; make it one with task.bind(...)."
+            cause = InvalidOptionError(option="call", value=call, reason=reason)
+            raise BulkItemError(index=index, task_path=repr(call), cause=cause)
+    return bulk.submit_many(known)
 
 
 async def aenqueue_many(calls: Iterable[BoundCall]) -> list[Job]:

@@ -64,13 +64,9 @@ class TaskContext:
         return self.task_result.attempt
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BoundCall:
+@dataclass(frozen=True, slots=True)
+class BoundCall(intake.Request):
     """A task and its arguments, for ``enqueue_many``."""
-
-    task: Task[Any, Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -163,7 +159,7 @@ class Task(Generic[P, R]):
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> BoundCall:
         """This call as a value, for ``enqueue_many``."""
-        return BoundCall(task=self, args=args, kwargs=kwargs)
+        return BoundCall(self, args, kwargs)
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
         """Make the call a job, in the caller's transaction. Raises: EnqueueError."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -100,6 +101,11 @@ def rolled_back() -> Iterator[None]:
             raise LookupError("roll back")
     except LookupError:
         return
+
+
+def replaced(called: Task[..., Any], **options: Any) -> Task[..., Any]:
+    """A task with options that nobody has checked."""
+    return replace(called, **options)
 
 
 @contextmanager

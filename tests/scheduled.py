@@ -22,6 +22,11 @@ def database_now() -> datetime:
         return now
 
 
+def hourly_but_now() -> str:
+    """An expression whose ticks are half an hour away, whenever this is called."""
+    return f"{(database_now().minute + 30) % 60} * * * *"
+
+
 def new_schedule(name: str = "tea", *, cron: str = HOURLY, task: Any = quick, **more: Any) -> str:
     """A schedule that an operator made."""
     options = {"args": ("a",)} | more
@@ -57,6 +62,12 @@ def jobs_of(name: str = "tea") -> list[Job]:
 
 def row_of(name: str = "tea") -> Schedule:
     return Schedule.objects.get(pk=name)
+
+
+def names() -> list[str]:
+    """The schedules there are, but for the example project's."""
+    rows = Schedule.objects.exclude(pk="nightly report").order_by("pk")
+    return list(rows.values_list("pk", flat=True))
 
 
 def worker_of(version: str) -> int:

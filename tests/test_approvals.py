@@ -27,7 +27,7 @@ from django_durable import (
     wait_for_approval,
 )
 from django_durable.engine import approvals as store
-from django_durable.engine.retention import prune_jobs
+from django_durable.engine.retention import Rule, prune_jobs
 from django_durable.exceptions import (
     ApprovalClosedError,
     ApprovalDeniedError,
@@ -695,7 +695,7 @@ class StoredTests(PeopleTestCase):
         job = ended_job(asks)
         cancel_job(job)
         rewritten_job(job, finished_at=job.enqueued_at - timedelta(days=9))
-        prune_jobs(connection, "CANCELLED", timedelta(days=7), limit=10)
+        prune_jobs(connection, Rule("CANCELLED", timedelta(days=7)), limit=10)
         assert not Approval.objects.exists()
 
 

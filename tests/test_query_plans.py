@@ -11,12 +11,13 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from pytest_django import DjangoDbBlocker
 
-from django_durable import enqueue
+from django_durable import Limit, enqueue
 from django_durable.engine import (
     checkpoints,
     claims,
     families,
     forking,
+    limits,
     liveness,
     outcomes,
     registry,
@@ -25,9 +26,10 @@ from django_durable.engine import (
 )
 from django_durable.engine.sql import load
 from django_durable.engine.states import WaitKind
-from django_durable.models import Job
+from django_durable.models import Job, Queue
 from tests.testapp.durable_stories import quick
 
+HOUR = timedelta(hours=1)
 FINISHED, FUTURE = 1_000_000, 100_000
 FILL = """
 insert into durable_job (
@@ -144,6 +146,62 @@ def test_a_claim_reads_only_entries_of_its_batch(worker: claims.Claimant) -> Non
 
 def test_an_empty_poll_reads_one_index_entry_at_most(worker: claims.Claimant) -> None:
     assert_reads(plan_nodes(load("find_ready_queues")), "job_claim", most_rows=3)
+
+
+FILL_LIMITED = """
+insert into durable_job (
+    id, task_path, queue_name, priority, state, due_at, arguments, lease_token, attempt,
+    attempt_base, lost_count, blocked_count, allowed_steps, enqueued_at, limit_name, limit_key
+)
+select
+    gen_random_uuid(), 'stories.quick', queue_name, 0, 'READY', statement_timestamp(), '{}', 0, 1,
+    0, 0, 0, '{}', statement_timestamp(), 'crm',
+    case queue_name when 'hot' then 'hot' else lpad(n::text, 5, '0') end
+from generate_series(1, 10000) as n, unnest(array['hot', 'keys']) as queue_name
+"""
+
+
+@pytest.fixture
+def limited_jobs(worker: claims.Claimant) -> None:
+    """One hot key with 10 000 ready jobs, and 10 000 keys with one each."""
+    limits.declare_limits(connection, [Limit("crm", concurrency=1, rate=9, period=HOUR)])
+    with connection.cursor() as cursor:
+        cursor.execute(FILL_LIMITED)
+
+
+@pytest.mark.parametrize("queue_name", ["hot", "keys"])
+def test_a_limited_claim_reads_a_few_keys(
+    limited_jobs: None, worker: claims.Claimant, queue_name: str
+) -> None:
+    look = {"queues": [queue_name], "limits": ["crm"], "cursors": ["03000"], "keys": [16]}
+    fit = worker.fit(suspects=False)
+    params = {**look, "most": 16, **{name: getattr(fit, name) for name in limits.Fit.__slots__}}
+
+    nodes = plan_nodes(limits.FIND_PLACES, params)
+
+    assert_reads(nodes, "job_claim_limited", "job_limit_places", "limitstart_latest")
+    assert len(claims.claim_jobs(worker, [queue_name], limit=16).jobs) == (
+        1 if queue_name == "hot" else 16
+    )
+
+
+def test_the_gates_of_a_claim_are_read_by_a_few_entries(
+    limited_jobs: None, worker: claims.Claimant
+) -> None:
+    Queue.objects.bulk_create([Queue(name=name, concurrency=1) for name in ["default", "hot"]])
+    params = {"worker_id": worker.worker_id, "queues": ["default", "hot", "keys", "none"]}
+
+    nodes = plan_nodes(claims.HOLD_WORKER, params)
+    places = plan_nodes(limits.COUNT_PLACES, {"queues": ["default", "hot"]})
+
+    assert_reads(nodes, "job_claim_limited", "job_claim", most_rows=20)
+    assert_reads(places, "job_running", most_rows=20)
+
+
+def test_queues_are_found_by_an_entry_of_each(limited_jobs: None) -> None:
+    nodes = plan_nodes(load("find_ready_queues"))
+
+    assert_reads(nodes, "job_claim", "job_claim_limited", most_rows=10)
 
 
 def test_promotion_reads_only_what_is_due(worker: claims.Claimant) -> None:

@@ -13,6 +13,7 @@ from django_durable.models import Job
 from django_durable.testing import run_jobs
 from tests.builders import HOUR
 from tests.engine.test_claims import claimant
+from tests.engine.test_retention import pruned
 from tests.sessions import race, threads, wait_until_blocked
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -26,6 +27,10 @@ def rebuild(shop: int, note: str = "") -> str:
 def replacing(**options: Any) -> Any:
     rule = Unique("queued", key=lambda shop, note="": shop, on_conflict="replace")
     return rebuild.using(unique=rule, **options)
+
+
+def take(limit: int) -> list[Job]:
+    return claims.claim_jobs(claimant(), ["default"], limit=limit).jobs
 
 
 def succeed(job: Job) -> None:
@@ -108,17 +113,17 @@ class ClaimTests:
         with threads(1) as start:
             with transaction.atomic():
                 assert enqueue(rebuild, 1) == first
-                early = start(lambda: claims.claim_jobs(claimant(), ["default"], limit=9))
-                assert list(early.result(20)) == []
+                early = start(lambda: take(9))
+                assert early.result(20) == []
 
-            late = start(lambda: claims.claim_jobs(claimant(), ["default"], limit=9))
+            late = start(lambda: take(9))
             assert [job.pk for job in late.result(20)] == [first.pk]
 
     def test_the_same_of_many(self) -> None:
         enqueue_many(rebuild.bind(n) for n in range(3))
         with threads(1) as start, transaction.atomic():
             enqueue_many(rebuild.bind(n) for n in (1, 2))
-            early = start(lambda: claims.claim_jobs(claimant(), ["default"], limit=9))
+            early = start(lambda: take(9))
 
             assert [job.args for job in early.result(20)] == [[0]]
 
@@ -127,8 +132,8 @@ class ClaimTests:
         with threads(1) as start:
             with transaction.atomic():
                 enqueue(replacing(), 1, "new")
-                early = start(lambda: claims.claim_jobs(claimant(), ["default"], limit=9))
-                assert list(early.result(20)) == []
+                early = start(lambda: take(9))
+                assert early.result(20) == []
 
             assert run_jobs()[0].return_value == "1 new"
 
@@ -163,7 +168,7 @@ class ClaimTests:
 
         def work() -> None:
             while not done.is_set() or Job.objects.ready().exists():
-                for job in claims.claim_jobs(claimant(), ["default"], limit=1):
+                for job in take(1):
                     seen.append(written[0])
                     succeed(job)
 
@@ -225,8 +230,8 @@ def test_pruning_spares_a_job_whose_period_lives() -> None:
     run_jobs()
     Job.objects.update(finished_at="2026-01-01T00:00Z")
 
-    assert retention.prune_jobs(connection, "SUCCESSFUL", HOUR, limit=9) == 1
+    assert pruned(rule=retention.Rule("SUCCESSFUL", HOUR)) == 1
     assert Job.objects.get() == job
 
     Job.objects.update(unique_until="2026-01-01T00:00Z")
-    assert retention.prune_jobs(connection, "SUCCESSFUL", HOUR, limit=9) == 1
+    assert pruned(rule=retention.Rule("SUCCESSFUL", HOUR)) == 1

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-VENVS = HERE.parent.parent / ".data" / "bench_peers"
+VENVS = HERE.parent.parent / ".bench_cache" / "peers"
 TIMEOUT_SECONDS = 180
 TITLES = {
     "dbos": "DBOS",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -82,7 +82,7 @@ class TickLine:
 @admin.register(Schedule)
 class ScheduleAdmin(ReadOnlyAdmin):
     form = ScheduleForm
-    list_display = ("name", "standing", "rule", "task", "upcoming", "latest")
+    list_display = ("titled", "standing", "rule", "upcoming", "latest")
     list_filter = (StandingFilter,)
     ordering = ("name",)
     search_fields = ("name", "task_path")
@@ -225,6 +225,13 @@ class ScheduleAdmin(ReadOnlyAdmin):
 
     # --- columns and lines
 
+    @admin.display(description=gettext_lazy("schedule"))
+    def titled(self, row: Any) -> SafeString | str:
+        if row.name == row.task_path:
+            return str(row.name)
+        task = format_html('<span class="durable-quiet durable-below">{}</span>', row.task_path)
+        return format_html("{} {}", row.name, task)
+
     @admin.display(description=gettext_lazy("state"))
     def standing(self, row: Any) -> SafeString:
         state, label, _ = _standing(row)
@@ -235,21 +242,17 @@ class ScheduleAdmin(ReadOnlyAdmin):
         zone = format_html('<span class="durable-quiet">{}</span>', row.timezone)
         return format_html("<code>{}</code> {}", row.cron, zone)
 
-    @admin.display(description=gettext_lazy("task"))
-    def task(self, row: Any) -> str:
-        return str(row.task_path)
-
     @admin.display(description=gettext_lazy("next"), empty_value=display.EMPTY)
     def upcoming(self, row: Any) -> SafeString | None:
         rests = row.next_tick_at is None or row.paused_at or row.retired_at
-        return None if rests else display.moment(row.next_tick_at, row.now)
+        return None if rests else _when(row.next_tick_at, row.now)
 
     @admin.display(description=gettext_lazy("latest tick"), empty_value=display.EMPTY)
     def latest(self, row: Any) -> SafeString | None:
         if row.latest_at is None:
             return None
         badge = _outcome(row.latest_outcome)
-        return format_html("{} {}", badge, display.distance(row.latest_at, row.now))
+        return format_html("{} {}", badge, _when(row.latest_at, row.now))
 
     @admin.display(description=gettext_lazy("state"))
     def explained(self, row: Any) -> SafeString:
@@ -283,7 +286,8 @@ class ScheduleAdmin(ReadOnlyAdmin):
             may_run = verbs.is_allowed(request, scheduling.RUN)
             is_known = registry.find_task(row.task_path) is not None
             now = timezone.localtime(row.now).replace(microsecond=0)
-            form = scheduling.BackfillForm(initial={"since": _input(now), "until": _input(now)})
+            initial = {"since": _input(now - timedelta(days=1)), "until": _input(now)}
+            form = scheduling.BackfillForm(initial=initial)
             context |= {
                 "ticks": self._ticks_of(row),
                 "can_pause": verbs.is_allowed(request, scheduling.PAUSE),
@@ -304,7 +308,7 @@ class ScheduleAdmin(ReadOnlyAdmin):
         job = jobs.get(tick.job_id)
         shown: object = display.EMPTY
         if job is not None:
-            link = display.link(self.admin_site, job, str(job.pk))
+            link = display.link(self.admin_site, job, f"…{str(job.pk)[-12:]}")
             shown = format_html("{} {}", details.state_badge(job), link)
         elif tick.job_id is not None:
             shown = gettext("%(id)s (pruned)") % {"id": tick.job_id}
@@ -316,6 +320,13 @@ class ScheduleAdmin(ReadOnlyAdmin):
 def _has_permissions(request: HttpRequest, *names: str) -> bool:
     user: Any = request.user
     return bool(user.has_perms([f"durable.{name}" for name in names]))
+
+
+def _when(moment: datetime, now: datetime) -> SafeString:
+    """How far a time lies from now; the time itself on hovering."""
+    distance = display.distance(moment, now)
+    title = display.clock_time(moment)
+    return format_html('<span title="{}">{}</span>', title, distance)
 
 
 def _input(moment: datetime) -> str:

@@ -23,9 +23,11 @@ logger = logging.getLogger("django_durable")
 
 
 def announce(run: Run) -> None:
-    if logger.isEnabledFor(logging.DEBUG):
-        job = run.job
-        logger.debug("Job %s started: %s", job.id, job.task_path, extra=log_fields(job))
+    """Say that a run begins; of a busy worker, whose jobs are claimed ahead, only to who debugs."""
+    job = run.job
+    level = logging.DEBUG if job.claimed_ahead else logging.INFO
+    if logger.isEnabledFor(level):
+        logger.log(level, "Job %s started: %s", job.id, job.task_path, extra=log_fields(job))
     tell(job_started, run)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 AHEAD_SECONDS = 0.05
 """Claimed ahead is what the slots will finish in this time."""
-MOST_AHEAD = 500
+MOST_AHEAD = 1000
 LONGEST_WAIT = 1.0
 """A job that has waited so long for a slot is handed back."""
 FADING = 0.98

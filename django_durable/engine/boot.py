@@ -7,12 +7,13 @@ import inspect
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 
-from django_durable.engine import registry
-from django_durable.engine.faults import DATABASE_ERRORS
+from django_durable.engine import limits, registry
+from django_durable.engine.faults import DATABASE_ERRORS, is_connection_error
 from django_durable.engine.sessions import (
     SlotSessions,
     count_connections,
@@ -23,6 +24,7 @@ from django_durable.exceptions import DurableError
 
 logger = logging.getLogger("django_durable")
 
+T = TypeVar("T")
 WAIT_SECONDS = 1.0
 
 
@@ -46,6 +48,34 @@ def wait_for_database(alias: str, wait: Callable[[float], bool]) -> None:
             raise NotReadyError(reason=f"told to stop while waiting for database {alias!r}.")
 
 
+def through_outages(alias: str, part: Callable[[], T], wait: Callable[[float], bool]) -> T:
+    """Do a part of the boot, again if the database goes away in its middle; its answer.
+
+    Raises: NotReadyError if told to stop meanwhile.
+    """
+    while True:
+        wait_for_database(alias, wait)
+        try:
+            return part()
+        except DATABASE_ERRORS as error:
+            if not is_connection_error(error):
+                raise
+            logger.warning("The database went away while the worker started: %s", error)
+            connections[alias].close()
+
+
+def look_around(alias: str) -> SlotSessions:
+    """What has to be so before anything is claimed, and what the sessions of jobs are like.
+
+    Raises: NotReadyError.
+    """
+    check_migrations(alias)
+    check_tasks()
+    declare_limits(alias)
+    check_aliases(alias)
+    return examine_slots(alias)
+
+
 def check_migrations(alias: str) -> None:
     """Raises: NotReadyError if a migration of the app is not applied."""
     executor = MigrationExecutor(connections[alias])
@@ -62,6 +92,13 @@ def check_tasks() -> None:
     """Raises: NotReadyError if two functions claim one task path."""
     if conflicts := registry.get_conflicts():
         raise NotReadyError(reason=" ".join(str(conflict) for conflict in conflicts))
+
+
+def declare_limits(alias: str) -> None:
+    """Make the rows of the limits that tasks declare, and take changed numbers over."""
+    written = limits.declare_limits(connections[alias], registry.declared_limits().values())
+    if written:
+        logger.info("Limits declared by the code: %s.", ", ".join(written))
 
 
 def check_aliases(alias: str) -> None:

@@ -1,6 +1,7 @@
 """Many calls at once: all are enqueued, or none, in a bounded number of statements.
 
-Plain calls go in one statement for each thousand. So do unique ones, in the order of their keys;
+Plain calls outside jobs are copied in, all in one statement; a few, and those inside a job, are
+inserted, in one for each thousand. So are unique ones, in the order of their keys;
 those with an idempotency key, and unique ones inside a job, go one by one in that order: two such
 transactions never wait for each other in a circle.
 """
@@ -8,19 +9,20 @@ transactions never wait for each other in a circle.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 
-from django_durable.engine import intake, uniqueness
+from django_durable.engine import context, copying, intake, uniqueness
 from django_durable.engine.atomic import LeaseLost
+from django_durable.engine.copying import Batch
 from django_durable.engine.enqueueing import NewJob, Parent
 from django_durable.engine.inserting import as_job, insert, insert_calls, with_origin
 from django_durable.engine.intake import Request, numbered
 from django_durable.engine.run import ActiveStep, Ending, Run, Stop, active_step, require_run
-from django_durable.exceptions import InvalidOptionError, NotUniqueError
+from django_durable.exceptions import EnqueueError, InvalidOptionError, NotUniqueError
 
 if TYPE_CHECKING:
     from django_durable.models import Job
@@ -34,16 +36,23 @@ Jobs = dict[int, "Job"]
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """What is to be enqueued: requests and their rows, place by place."""
+    """What is to be enqueued: requests, and the rows of those that are not copied, by place."""
 
     alias: str
     requests: Sequence[Request]
-    rows: Sequence[NewJob]
+    rows: dict[int, NewJob]
+    copied: Batch
+
+    @property
+    def plain(self) -> list[int]:
+        """The places of calls that nothing but a replay can meet."""
+        others = {*self.keyed, *self.unique}
+        return [i for i in self.rows if i not in others]
 
     @property
     def keyed(self) -> list[int]:
         """The places of calls with an idempotency key, in the order of the keys."""
-        found = [i for i, one in enumerate(self.requests) if one.task.idempotency_key is not None]
+        found = [i for i in self.rows if self.requests[i].task.idempotency_key is not None]
         return sorted(
             found, key=lambda i: (self.rows[i].task_path, self.requests[i].task.idempotency_key)
         )
@@ -51,7 +60,7 @@ class Calls:
     @property
     def unique(self) -> list[int]:
         """The places of unique calls, in the order of their keys."""
-        found = [i for i, new in enumerate(self.rows) if new.unique_key is not None]
+        found = [i for i, new in self.rows.items() if new.unique_key is not None]
         return sorted(found, key=lambda i: self.rows[i].unique_key or "")
 
 
@@ -60,10 +69,32 @@ def submit_many(requests: Sequence[Request]) -> list[Job]:
     if not requests:
         return []
     run = require_run("enqueue_many()")
-    rows = intake.build_many(requests)
-    calls = Calls(intake.database_of(requests[0].task, run), requests, rows)
+    calls = _read(requests, run, copies=run is None and len(requests) >= copying.LEAST)
     jobs = _submit_outside(calls) if run is None else _submit_inside(run, calls)
     return [jobs[i] for i in range(len(requests))]
+
+
+def _read(requests: Sequence[Request], run: Run | None, *, copies: bool) -> Calls:
+    """Check and encode all calls, before anything is written. Raises: BulkItemError."""
+    captured = context.capture()
+    rows: dict[int, NewJob] = {}
+    batch = Batch(captured)
+    index = 0
+    try:
+        for index, request in enumerate(requests):
+            if copies and is_plain(request.task):
+                batch.add(index, request)
+            else:
+                rows[index] = intake.build_row(request, captured)
+    except EnqueueError as error:
+        with numbered(index, requests[index]):
+            raise error from None
+    return Calls(intake.database_of(requests[0].task, run), requests, rows, batch)
+
+
+def is_plain(task: Any) -> bool:
+    """Whether no other job can be in the way of a task's calls outside jobs."""
+    return getattr(task, "unique", task) is None and task.idempotency_key is None
 
 
 def _in_chunks(
@@ -80,14 +111,13 @@ def _in_chunks(
 
 
 def _submit_outside(calls: Calls) -> Jobs:
-    keyed, unique = calls.keyed, calls.unique
-    others = {*keyed, *unique}
-    plain = [i for i in range(len(calls.rows)) if i not in others]
+    unique = calls.unique
     with transaction.atomic(using=calls.alias):
-        jobs = _in_chunks(calls, plain, lambda rows: _insert(calls.alias, rows))
+        jobs = copying.submit(calls.alias, calls.copied)
+        jobs |= _in_chunks(calls, calls.plain, lambda rows: _insert(calls.alias, rows))
         for start in range(0, len(unique), CHUNK):
             jobs |= _submit_unique(calls, unique[start : start + CHUNK])
-        for i in keyed:
+        for i in calls.keyed:
             with numbered(i, calls.requests[i]):
                 jobs[i] = intake.submit_outside(calls.alias, calls.requests[i], calls.rows[i])
     return jobs
@@ -115,8 +145,8 @@ def _submit_unique(calls: Calls, places: Sequence[int]) -> Jobs:
 def _submit_inside(run: Run, calls: Calls) -> Jobs:
     """The same in one commit, exactly-once; repeated with the same identities if that fails."""
     step = active_step()
-    placed = [with_origin(run, step, new) for new in calls.rows]
-    inside = Calls(calls.alias, calls.requests, [new for _, new in placed])
+    placed = {i: with_origin(run, step, new) for i, new in calls.rows.items()}
+    inside = replace(calls, rows={i: new for i, (_, new) in placed.items()})
     _check_refusals(run, step, inside)
     tries = count()
     try:
@@ -134,7 +164,7 @@ def _check_refusals(run: Run, step: ActiveStep | None, calls: Calls) -> None:
     """Refuse what could end otherwise in a replay: that one of many was refused is kept nowhere."""
     if step is not None or run.in_task_transaction:
         return
-    for i, new in enumerate(calls.rows):
+    for i, new in calls.rows.items():
         if new.on_conflict == "reject":
             rule = calls.requests[i].task.unique
             reason = "between the steps of a job, enqueue a call one by one that may be rejected."
@@ -145,16 +175,13 @@ def _check_refusals(run: Run, step: ActiveStep | None, calls: Calls) -> None:
 def _submit_in_one_commit(
     run: Run, step: ActiveStep | None, calls: Calls, parent: Parent, *, again: bool
 ) -> tuple[Jobs, dict[int, uniqueness.Answer]]:
-    keyed, unique = calls.keyed, calls.unique
-    others = {*keyed, *unique}
-    plain = [i for i in range(len(calls.rows)) if i not in others]
     answers: dict[int, uniqueness.Answer] = {}
     with transaction.atomic(using=calls.alias):
-        jobs = _in_chunks(calls, plain, lambda rows: insert_calls(run, step, parent, rows))
-        for i in unique:
+        jobs = _in_chunks(calls, calls.plain, lambda rows: insert_calls(run, step, parent, rows))
+        for i in calls.unique:
             with numbered(i, calls.requests[i]):
                 answers[i] = uniqueness.ask(run, step, parent, calls.rows[i], again=again)
-        for i in keyed:
+        for i in calls.keyed:
             with numbered(i, calls.requests[i]):
                 jobs[i] = intake.submit_inside(run, step, calls.requests[i], parent, calls.rows[i])
     return jobs, answers

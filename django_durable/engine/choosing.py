@@ -23,6 +23,21 @@ SPARE = 4
 Order = tuple[int, datetime, UUID]
 
 
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """What holds jobs of the asked queues back."""
+
+    queues: list[str]
+    """Those asked that are not paused, in their order."""
+    limited: frozenset[str]
+    """Those of them that have limits and ready jobs."""
+    pairs: list[QueueLimit]
+    """Under which limits jobs of them are ready."""
+    resumes_in: float | None
+    seen_at: datetime
+    """When this was so, on the database's clock."""
+
+
 @dataclass(slots=True, eq=False)
 class Choice:
     """What a claim has taken by now, and what is still free."""
@@ -142,6 +157,18 @@ def offer(
                 left -= 1
                 offered[key.name] += 1
                 yield Offered(found, key, row)
+
+
+def count_heads(
+    heads: Sequence[tuple[int, datetime, UUID]], offered: Sequence[Offered], free: int
+) -> int:
+    """How many of the heads of a queue are among the first ``free`` of all.
+
+    A head is the priority, the due time and the id of a job without a limit.
+    """
+    others = [(-priority, due_at, job_id) for priority, due_at, job_id in heads]
+    merged = sorted([*others, *(_order(one.found) for one in offered)])
+    return len(set(merged[:free]).intersection(others))
 
 
 def _order(row: Job | Found) -> Order:

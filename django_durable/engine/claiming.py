@@ -7,6 +7,7 @@ An idle worker takes one when nothing else is ready; a busy one empties itself f
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import TYPE_CHECKING
@@ -29,6 +30,12 @@ SUSPECT_SECONDS = 30.0
 EMPTYING_SECONDS = 10.0
 """How long it claims nothing else for that; then it goes on, and tries again later."""
 
+FLOOD, FLOOD_SECONDS = 10, 0.2
+"""So many claims in so short a time that found something: looking beats being told."""
+BACKLOGGED_SECONDS = 0.005
+"""How soon a worker looks again that is not told of new jobs."""
+CALM_SECONDS = 0.05
+"""When it finds nothing for so long, it wants to be told again."""
 SOON_SECONDS = 1.0
 """A burst of work waits so long for a limit that leaves room again."""
 
@@ -50,6 +57,8 @@ class Claimer:
     _look_at_all_at: float = 0.0
     _looked_at_all: bool = True
     _full_batches: int = 0
+    _finds: deque[float] = field(default_factory=lambda: deque(maxlen=FLOOD))
+    """When the latest claims found something."""
     _runs_suspect: bool = False
     _emptying_until: float = 0.0
     _next_suspect: float = 0.0
@@ -69,13 +78,12 @@ class Claimer:
         queues = self._queues_to_ask()
         self._consider_suspects(queues)
         part, part_ahead = self._share(limit, ahead, queues=len(queues))
+        settled = self.slots.settled
         claimed = self._claim_from(queues, part, part_ahead)
-        self.must_look_again |= claimed.under_limits and not self.slots.wants_places
-        self.slots.wants_places = claimed.under_limits
-        self._note_when_to_look(claimed)
+        self._note_when_to_look(claimed, settled)
         jobs = claimed.jobs
         self._last_queue = jobs[-1].queue_name if jobs else self._last_queue
-        self._note_batch(is_full=len(jobs) >= part + part_ahead)
+        self._note_batch(found=bool(jobs), is_full=len(jobs) >= part + part_ahead)
         self.must_look_again |= bool(jobs) and part < limit
         self._latest_tasks = {job.task_path for job in jobs} or self._latest_tasks
         return jobs
@@ -85,14 +93,23 @@ class Claimer:
         at = self._look_again_at
         return None if at is None else max(0.0, at - machine_seconds())
 
-    def _note_when_to_look(self, claimed: claims.Claimed) -> None:
-        """Keep the next time there may be more. A burst does not wait for what is far off."""
+    def _note_when_to_look(self, claimed: claims.Claimed, settled: int) -> None:
+        """Keep the next time there may be more. A burst does not wait for what is far off.
+
+        ``settled``: the slots' count before the claim. A job that left since may have made room.
+        """
         again = claimed.look_again_in
+        self.slots.tells_all = claimed.is_held_back
+        if claimed.is_held_back and self.slots.settled != settled:
+            again = 0.0
         is_over = again is None or again > SOON_SECONDS
         self.found_nothing = not claimed.jobs and self._looked_at_all and is_over
         if again is not None:
-            at = machine_seconds() + again
-            self._look_again_at = min(at, self._look_again_at or at)
+            self._look_again(again)
+
+    def _look_again(self, seconds: float) -> None:
+        at = machine_seconds() + seconds
+        self._look_again_at = min(at, self._look_again_at or at)
 
     def _limits(self) -> tuple[int, int]:
         """How many jobs to claim, and how many ahead: none while a suspect is, or is to be, alone.
@@ -106,7 +123,7 @@ class Claimer:
         if self._runs_suspect or (self._is_emptying and is_busy):
             return 0, 0
         wanted = slots.pace.jobs_ahead(slots.count, self._latest_tasks)
-        slots.low_water = wanted // 2
+        slots.low_water = wanted * 2 // 3
         if not wanted:
             return slots.free, 0
         if slots.waiting > slots.low_water:
@@ -139,15 +156,13 @@ class Claimer:
             return claims.Claimed([])
         claimed = claims.claim_jobs(self.claimant, queues, limit=limit, ahead=ahead)
         if not claimed.jobs and not self.slots.known_runs:
-            return self._claim_suspect(queues, claimed.look_again_in)
+            return replace(claimed, jobs=self._claim_suspect(queues).jobs)
         return claimed
 
-    def _claim_suspect(
-        self, queues: Sequence[str], look_again_in: float | None = None
-    ) -> claims.Claimed:
+    def _claim_suspect(self, queues: Sequence[str]) -> claims.Claimed:
         claimed = claims.claim_suspect(self.claimant, queues)
         self._runs_suspect = bool(claimed.jobs)
-        return claimed if look_again_in is None else replace(claimed, look_again_in=look_again_in)
+        return claimed
 
     def _consider_suspects(self, queues: Sequence[str]) -> None:
         now = machine_seconds()
@@ -176,13 +191,23 @@ class Claimer:
         turn = bisect_right(served, self._last_queue)
         return served[turn:] + served[:turn]
 
-    def _note_batch(self, *, is_full: bool) -> None:
-        """Two full batches in a row: enqueueing need not wake this worker, until one is not full.
+    def _note_batch(self, *, found: bool, is_full: bool) -> None:
+        """Two full batches in a row, or many claims in a row that found something: enqueueing need
+        not wake this worker, which looks again by itself, until it finds nothing for a while.
 
-        Leaving that state it must look once more: ``must_look_again``.
+        Every notification makes commits wait for each other. Leaving that state the worker must
+        look once more: ``must_look_again``.
         """
+        now = machine_seconds()
         self._full_batches = self._full_batches + 1 if is_full else 0
-        backlogged = self._full_batches >= 2
+        if found:
+            self._finds.append(now)
+        is_flooded = len(self._finds) == FLOOD and self._finds[0] > now - FLOOD_SECONDS
+        backlogged = self._full_batches >= 2 or is_flooded
+        if self.listener.backlogged and not backlogged:
+            backlogged = bool(self._finds) and self._finds[-1] > now - CALM_SECONDS
+        if backlogged and not is_full:
+            self._look_again(BACKLOGGED_SECONDS)
         if backlogged != self.listener.backlogged:
             self.listener.backlogged = backlogged
             liveness.set_backlogged(

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -20,12 +21,12 @@ from django.db import connections, transaction
 from django.db.models import Q
 
 from django_durable.engine import limits, registry
-from django_durable.engine.choosing import Choice, in_turn, offer
+from django_durable.engine.choosing import Choice, Gates, Offered, count_heads, in_turn, offer
 from django_durable.engine.limits import Fit, Key, Places, QueueLimit, Turn
-from django_durable.engine.preparing import prepared
+from django_durable.engine.preparing import in_few_trips, note_server, prepared
 from django_durable.engine.rows import jobs as job_rows
 from django_durable.engine.rows import load_jobs
-from django_durable.engine.sql import Connection, fetch_all, fetch_one, id_array, load
+from django_durable.engine.sql import Connection, execute, fetch_all, fetch_one, id_array, load
 from django_durable.engine.states import JobState
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ class Claimed:
     jobs: list[Job]
     look_again_in: float | None = None
     """Seconds; None: when a job comes, or a place under a limit is given back."""
-    under_limits: bool = False
-    """Whether ready jobs are under limits, so that places given back matter."""
+    is_held_back: bool = False
+    """Whether there may be ready jobs that wait for such a place."""
 
 
 class WorkerLost(Exception):  # noqa: N818 (an answer: this worker was declared lost)
@@ -102,20 +103,15 @@ def claim_suspect(claimant: Claimant, queues: Iterable[str]) -> Claimed:
 def has_suspect(claimant: Claimant, queues: Iterable[str]) -> bool:
     """Whether a suspect waits that this worker could run now."""
     names = list(queues)
-    suspects = job_rows(claimant.alias).filter(
-        _suspect(claimant),
-        state=JobState.READY,
-        limit_name__isnull=True,
-        queue_name__in=names,
-        task_path__in=claimant.task_paths,
-    )
-    if suspects.exists():
+    ready = job_rows(claimant.alias).filter(state=JobState.READY, limit_name__isnull=True)
+    known = ready.filter(queue_name__in=names, task_path__in=claimant.task_paths)
+    if known.filter(_suspect(claimant)).exists():
         return True
     connection = connections[claimant.alias]
     pairs = _read_gates(connection, claimant, names).pairs
     fit = claimant.fit(suspects=True)
     keys = limits.find_keys(connection, pairs, claimant.turns, fit, most=1) if pairs else {}
-    return any(key.found for known in keys.values() for key in known)
+    return any(key.found for seen in keys.values() for key in seen)
 
 
 def _suspect(claimant: Claimant) -> Q:
@@ -143,23 +139,10 @@ def find_ready_queues(connection: Connection) -> list[str]:
 # --- one claim
 
 
-@dataclass(frozen=True, slots=True)
-class Gates:
-    """What holds jobs of the asked queues back."""
-
-    queues: list[str]
-    """Those asked that are not paused, in their order."""
-    limited: frozenset[str]
-    """Those of them that have limits and ready jobs."""
-    pairs: list[QueueLimit]
-    """Under which limits jobs of them are ready."""
-    resumes_in: float | None
-
-
 def _claim(claimant: Claimant, queues: Iterable[str], choice: Choice, *, suspects: bool) -> Claimed:
     missing: Collection[str] = ()
-    with transaction.atomic(using=claimant.alias):
-        connection = connections[claimant.alias]
+    connection = connections[claimant.alias]
+    with transaction.atomic(using=claimant.alias), in_few_trips(connection):
         gates = _read_gates(connection, claimant, list(queues))
         choice.look_again(gates.resumes_in)
         chooser = _Chooser(claimant, choice, gates, suspects=suspects)
@@ -171,13 +154,16 @@ def _claim(claimant: Claimant, queues: Iterable[str], choice: Choice, *, suspect
             chooser.take_from(queue_name)
         chooser.serve_next_keys()
         if choice.jobs:
-            _mark_running(claimant, choice.jobs, [job.pk for job in choice.aheads])
-        if choice.starts and choice.jobs[0].claimed_at is not None:
-            limits.note_starts(connection, choice.starts, choice.jobs[0].claimed_at)
+            aheads = frozenset(job.pk for job in choice.aheads)
+            # a rate counts from when the places were counted, or later
+            known_time = None if choice.starts else gates.seen_at
+            claimed_at = _mark_running(claimant, choice.jobs, aheads, claimed_at=known_time)
+            if choice.starts:
+                limits.note_starts(connection, choice.starts, claimed_at)
     if _make_limits(connection, missing):
         choice.look_again(0.0)
-    under_limits = bool(gates.limited or gates.pairs)
-    return Claimed(choice.jobs, choice.look_again_in, under_limits)
+    is_held_back = bool(gates.limited or gates.pairs)
+    return Claimed(choice.jobs, choice.look_again_in, is_held_back)
 
 
 def _read_gates(connection: Connection, claimant: Claimant, queues: list[str]) -> Gates:
@@ -186,12 +172,14 @@ def _read_gates(connection: Connection, claimant: Claimant, queues: list[str]) -
     row = fetch_one(prepared(connection), HOLD_WORKER, params)
     if row is None:
         raise WorkerLost
-    paused, limited, pairs, resumes_in = row
+    paused, limited, pairs, resumes_in, backend_pid, seen_at = row
+    note_server(connection, backend_pid)
     return Gates(
         [name for name in queues if name not in paused],
         frozenset(limited).difference(paused),
         [(queue, limit) for queue, limit in pairs if queue not in paused],
         resumes_in,
+        seen_at,
     )
 
 
@@ -273,9 +261,7 @@ class _Chooser:
             if queue_name not in self._gates.limited or self._room_of(queue_name) > 0
             for found, _ in in_turn(keys, self._most)
         ]
-        rows = job_rows(self._claimant.alias).filter(pk__in=ids, state=JobState.READY)
-        held = rows.order_by("pk").select_for_update(skip_locked=True, no_key=True) if ids else ()
-        self._rows = {row.pk: row for row in held}
+        self._rows = {row.pk: row for row in _lock_ids(self._claimant.alias, ids)}
 
     def _room_of(self, queue_name: str) -> int:
         places = self._places.get(queue_name)
@@ -292,9 +278,22 @@ class _Chooser:
             return
         else:
             most = min(choice.free, places.room)
+        offered = list(offer(self._keys, self._rows, queue_name=queue_name, most=self._most))
+        if offered:
+            most = self._count_wanted(queue_name, offered, most)
         rows = _lock_ready(self._claimant, queue_name, suspects=self._suspects, limit=most)
-        offered = offer(self._keys, self._rows, queue_name=queue_name, most=self._most)
-        choice.take(queue_name, rows, list(offered), places)
+        choice.take(queue_name, rows, offered, places)
+
+    def _count_wanted(self, queue_name: str, offered: Sequence[Offered], most: int) -> int:
+        """How many jobs without limits come before those offered: others shall not be hidden.
+
+        A row that is locked and then not taken is passed over by other claims until the commit.
+        """
+        free = min(self._choice.free, most)
+        ready = job_rows(self._claimant.alias).ready().filter(queue_name=queue_name)
+        first = ready.filter(limit_name__isnull=True).order_by("-priority", "due_at", "id")
+        heads = first.values_list("priority", "due_at", "id")[:free]
+        return count_heads(list(heads), offered, free) + most - free
 
     def serve_next_keys(self) -> None:
         """Let the next claim go on behind the last key that was served of each limit."""
@@ -313,6 +312,14 @@ def _lock_ready(claimant: Claimant, queue_name: str, *, suspects: bool, limit: i
     fit = _suspect(claimant) if suspects else ~_suspect(claimant)
     statement, params = _compile_claim(claimant.alias, tuple(claimant.task_paths), queue_name, fit)
     return load_jobs(claimant.alias, statement, [*params, limit])
+
+
+def _lock_ids(alias: str, ids: Sequence[UUID]) -> list[Job]:
+    if not ids:
+        return []
+    ready = job_rows(alias).filter(pk__in=ids, state=JobState.READY).order_by("pk")
+    locking = ready.select_for_update(skip_locked=True, no_key=True)
+    return load_jobs(alias, *locking.query.get_compiler(alias).as_sql())
 
 
 @lru_cache(maxsize=256)
@@ -338,24 +345,32 @@ ANY_NUMBER = 987_654_321
 """Stands for the number of jobs while the statement is written."""
 
 
-def _mark_running(claimant: Claimant, jobs: list[Job], aheads: Sequence[UUID] = ()) -> None:
+def _mark_running(
+    claimant: Claimant, jobs: list[Job], aheads: frozenset[UUID], *, claimed_at: datetime | None
+) -> datetime:
+    """Make jobs running; when that was. A time that is known already need not be waited for."""
+    connection = prepared(connections[claimant.alias])
     params = {
+        "claimed_at": claimed_at,
         "ids": id_array(job.pk for job in jobs),
         "aheads": id_array(aheads),
         "worker_id": claimant.worker_id,
         "code_version": claimant.code_version,
     }
-    ((claimed_at,),) = fetch_all(connections[claimant.alias], MARK_RUNNING, params)
-    later = frozenset(aheads)
+    if claimed_at is not None:
+        execute(connection, MARK_RUNNING, params)
+    else:
+        ((claimed_at,),) = fetch_all(connection, MARK_RUNNING, params)
     for job in jobs:  # as the statement has changed their rows, which are locked
         job.lease_token += 1
         job.claimed_at = claimed_at
         job.started_at = job.started_at or claimed_at
-        job.claimed_ahead = job.pk in later
+        job.claimed_ahead = job.pk in aheads
         job.unique_key = None if job.unique_while == "queued" else job.unique_key
         job.state = JobState.RUNNING
         job.worker_id = claimant.worker_id
         job.code_version = claimant.code_version
+    return claimed_at
 
 
 def release_unknown_jobs(

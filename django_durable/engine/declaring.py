@@ -223,10 +223,12 @@ def read_call(task_path: str, arguments: str) -> instances.Arguments:
     task = registry.get_task(task_path)
     try:
         if not isinstance(json.loads(arguments), dict):
-            raise ValueError('they are written as {"args": [...], "kwargs": {...}}')
+            raise ValueError("it is no object")
         call = instances.read_arguments(arguments, task.signature)
     except (ValueError, TypeError, KeyError, UndecodableError) as error:
-        raise InvalidArgumentsError(path=task_path, reason=str(error).rstrip(".")) from None
+        written = 'they are JSON such as {"args": [7], "kwargs": {}}'
+        reason = f"{str(error).rstrip('.')}; {written}"
+        raise InvalidArgumentsError(path=task_path, reason=reason) from None
     task.bind_arguments(tuple(call.args), call.kwargs)
     return call
 

@@ -6,8 +6,9 @@ checked and held in the same statement.
 """
 
 import os
+import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,6 +20,8 @@ from django_durable.exceptions import ChildDepthError
 
 INSERT_JOB = load("insert_job")
 INSERT_JOBS = load("insert_jobs")
+DECIDE_JOBS = load("decide_jobs")
+COPY_IN_JOBS = load("copy_in_jobs")
 INSERT_JOB_WITH_KEY = load("insert_job_with_key")
 FIND_KEY = load("find_key")
 FREE_KEY = load("free_key")
@@ -83,6 +86,18 @@ def uuid7(*, after: UUID | None = None) -> UUID:
         milliseconds = earlier + 1
     chance = int.from_bytes(os.urandom(8)) & ((1 << 62) - 1)
     return UUID(int=milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | chance)
+
+
+def uuids7(count: int) -> list[UUID]:
+    """So many in ascending order, as if made one after the other from now on."""
+    nanoseconds = time.time_ns()
+    milliseconds, rest = divmod(nanoseconds, 1_000_000)
+    base = milliseconds << 12 | rest * 4096 // 1_000_000
+    chances = struct.unpack(f">{count}Q", os.urandom(8 * count))
+    return [
+        UUID(int=at >> 12 << 80 | 7 << 76 | (at & 0xFFF) << 64 | 2 << 62 | chance >> 2)
+        for at, chance in enumerate(chances, base)
+    ]
 
 
 def as_child(parent: Any, new: NewJob) -> NewJob:
@@ -201,6 +216,54 @@ _ARRAYS = {
     "unique_whiles": "unique_while",
     "unique_periods": "unique_period",
 }
+
+
+def decide_jobs(
+    connection: Connection, kinds: Sequence[NewJob], notify_queues: Sequence[str]
+) -> list[Inserted]:
+    """What the database decides about jobs of these kinds that are copied in by this transaction.
+
+    Wakes their queues at its commit.
+    """
+    names = ("queue_names", "run_afters", "delays", "deadlines_at", "deadlines")
+    params: dict[str, Any] = {
+        name: array(getattr(kind, _ARRAYS[name]) for kind in kinds) for name in names
+    }
+    params["notify_queues"] = list(notify_queues)
+    return [Inserted(*row[:4]) for row in fetch_all(connection, DECIDE_JOBS, params)]
+
+
+def copy_jobs(connection: Any, lines: Iterable[str]) -> None:
+    """Take in jobs in one statement, while the lines are still being made."""
+    with (
+        connection.cursor() as cursor,
+        connection.wrap_database_errors,
+        cursor.copy(COPY_IN_JOBS) as copy,
+    ):
+        for line in lines:
+            copy.write(line)
+
+
+def end_of_lines(kind: NewJob, decided: Inserted) -> str:
+    """What stands behind the id and the arguments in the lines of one kind of call."""
+    columns = (
+        kind.task_path, kind.queue_name, kind.priority, decided.state, decided.due_at,
+        kind.run_after, 0, 1, 0, 0, 0, "{}", kind.subject_type, kind.subject_key, kind.limit_name,
+        kind.limit_key, kind.context, decided.deadline_at, decided.enqueued_at,
+    )  # fmt: skip
+    return "\t" + "\t".join(map(_field, columns)) + "\n"
+
+
+def _field(value: Any) -> str:
+    return "\\N" if value is None else escaped(str(value))
+
+
+def escaped(text: str) -> str:
+    """A text as COPY's format has it."""
+    return text.translate(_COPY_ESCAPES)
+
+
+_COPY_ESCAPES = {ord("\\"): r"\\", ord("\t"): r"\t", ord("\n"): r"\n", ord("\r"): r"\r"}
 
 
 def _parent_parameters(parent: Parent | None) -> dict[str, Any]:

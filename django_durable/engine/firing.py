@@ -24,7 +24,7 @@ from django_durable.engine.instances import decode_arguments, storable
 from django_durable.engine.schedules import Decision, LockedSchedule
 from django_durable.engine.states import TickOutcome
 from django_durable.engine.ticks import Rule, parse_rule, read_rule
-from django_durable.exceptions import InvalidOptionError
+from django_durable.exceptions import InvalidOptionError, NotUniqueError
 
 logger = logging.getLogger("django_durable")
 
@@ -34,6 +34,8 @@ MOST_MADE_UP = 100
 """Of missed ticks the latest so many are made up by ``missed="all"``, and noted."""
 MOST_BACKFILLED = 1000
 """Ticks in one backfill, which is one commit."""
+MOST_AT_ONCE = 50
+"""Schedules that a worker decides on before it claims again."""
 AGAIN_SECONDS = 10.0
 """How long a worker leaves a schedule alone whose tick it could not decide on."""
 LONGEST_PROBLEM = 500
@@ -44,20 +46,27 @@ class Firing:
     """What one worker does about schedules that are due, and which it leaves alone for now."""
 
     alias: str
+    has_more: bool = False
     _left_alone: dict[str, float] = field(default_factory=dict)
 
     def fire_due(self) -> int:
-        """Decide on every schedule that is due, one commit each; how many jobs were enqueued.
+        """Decide on schedules that are due, one commit each; how many jobs were enqueued.
 
-        One that cannot be decided on keeps its tick, notes the reason, and stops no other.
+        ``has_more`` says whether the worker should look again, after it has claimed. One that
+        cannot be decided on keeps its tick, notes the reason, and stops no other.
         """
         now = machine_seconds()
         self._left_alone = {name: at for name, at in self._left_alone.items() if at > now}
         seen: set[str] = set(self._left_alone)
-        enqueued = 0
-        while (fired := self._fire_one(seen)) is not None:
+        enqueued = looked = 0
+        self.has_more = True
+        while looked < MOST_AT_ONCE:
+            if (fired := self._fire_one(seen)) is None:
+                self.has_more = False
+                break
             name, decisions = fired
             seen.add(name)
+            looked += 1
             if decisions:
                 _log(name, decisions)
             enqueued += sum(one.job_id is not None for one in decisions)
@@ -183,9 +192,12 @@ def enqueue_tick(
     call = decode_arguments(row.arguments, row.task_path, f"of schedule {row.name}")
     if jitter and task.run_after is None:
         task = task.using(delay=(task.delay or timedelta(0)) + jitter * random.random())
-    job: Any = intake.submit_apart(intake.Request(task, tuple(call.args), call.kwargs))
-    if getattr(job, "is_duplicate", False):
-        reason = f"it is the same as job {job.pk}"
+    try:
+        job = intake.submit_apart(intake.Request(task, tuple(call.args), call.kwargs))
+    except NotUniqueError as error:
+        return Decision(tick_at=tick, outcome=TickOutcome.SKIPPED, reason=str(error))
+    if job.is_duplicate:
+        reason = f"job {job.pk} is the same call"
         return Decision(tick_at=tick, outcome=TickOutcome.SKIPPED, reason=reason)
     schedules.name_schedule(connections[alias], job.pk, row.name, tick)
     job.schedule_name, job.tick_at = row.name, tick

@@ -121,6 +121,9 @@ class Signature:
     hints: dict[str, Any]
     other: Any
     """The hint of keyword arguments that are no parameter: that of ``**kwargs``."""
+    least: int = 1
+    most: int = 0
+    """A call with so many arguments, given by position only, fits."""
 
     def positional(self, args: Sequence[Any]) -> list[tuple[str, Any]]:
         fallback = self.names[-1] if self.names else "args"
@@ -136,11 +139,22 @@ def signature_of(function: Any, *, takes_context: bool = False) -> Signature:
     positional = [p.name for p in parameters if p.kind in _POSITIONAL]
     hints = hints_of(function)
     open_ended = [p.name for p in parameters if p.kind is p.VAR_KEYWORD]
+    least, most = _range_of(parameters)
     return Signature(
         names=tuple(positional[1:] if takes_context else positional),
         hints={name: hint for name, hint in hints.items() if name not in open_ended},
         other=hints.get(open_ended[0], Any) if open_ended else Any,
+        least=least - takes_context,
+        most=most - takes_context,
     )
+
+
+def _range_of(parameters: Sequence[inspect.Parameter]) -> tuple[int, int]:
+    """How few and how many arguments fit by position; (1, 0) if others are needed, or may be."""
+    named = [p for p in parameters if p.kind in _NAMED_BY_PLACE]
+    if any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters):
+        return 1, 0
+    return sum(p.default is p.empty for p in named), len(named)
 
 
 @lru_cache(maxsize=4096)
@@ -148,6 +162,7 @@ def python_signature(function: Any) -> inspect.Signature:
     return inspect.signature(function)
 
 
+_NAMED_BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _POSITIONAL = (
     inspect.Parameter.POSITIONAL_ONLY,
     inspect.Parameter.POSITIONAL_OR_KEYWORD,
@@ -161,6 +176,10 @@ def encode_arguments(
     """The text of a call. Raises: NotSerializableError, PayloadTooLargeError."""
     if not args and not kwargs:
         return _NO_ARGUMENTS
+    if not kwargs and (plain := codec.plain_text(args)) is not None:
+        text = f'{{"args":[{plain}],"kwargs":{{}}}}'
+        if limit is None or len(text) <= limit:
+            return text
 
     def build(encoder: codec.Encoder) -> codec.JsonValue:
         return {

@@ -85,7 +85,7 @@ def submit_outside(alias: str, request: Request, new: NewJob) -> Job:
 
 def build(request: Request) -> NewJob:
     """The row of a call, checked. Raises: EnqueueError."""
-    return _build(request, context.capture())
+    return build_row(request, context.capture())
 
 
 def build_many(requests: Sequence[Request]) -> list[NewJob]:
@@ -94,11 +94,22 @@ def build_many(requests: Sequence[Request]) -> list[NewJob]:
     rows = []
     for index, request in enumerate(requests):
         with numbered(index, request):
-            rows.append(_build(request, captured))
+            rows.append(build_row(request, captured))
     return rows
 
 
-def _build(request: Request, captured: str | None) -> NewJob:
+def build_row(request: Request, captured: str | None) -> NewJob:
+    """The row of a call, with what was captured for it. Raises: EnqueueError."""
+    task = request.task
+    columns = columns_of(request, captured)
+    if task.unique is not None:
+        columns |= uniqueness.columns_of(task, request.args, request.kwargs)
+    arguments = encode_call(task, request.args, request.kwargs)
+    return NewJob(id=uuid7(), arguments=arguments, **columns)
+
+
+def columns_of(request: Request, captured: str | None) -> dict[str, Any]:
+    """What a task's options, and its limit for this call, say of a row. Raises: EnqueueError."""
     task = request.task
     if not hasattr(task, "bind_arguments"):
         reason = "it is not a task; decorate the function with @task."
@@ -107,31 +118,29 @@ def _build(request: Request, captured: str | None) -> NewJob:
     check_queue(task.queue_name)
     subject_type, subject_key = _subject_of(task.subject)
     limit_name, limit_key = limit_of(task, request.args, request.kwargs)
-    return NewJob(
-        id=uuid7(),
-        task_path=task.path,
-        queue_name=task.queue_name,
-        priority=task.priority,
-        arguments=encode_call(task, request.args, request.kwargs),
-        run_after=task.run_after,
-        delay=task.delay,
-        deadline_at=task.deadline if isinstance(task.deadline, datetime) else None,
-        deadline=task.deadline if isinstance(task.deadline, timedelta) else None,
-        on_parent_end=task.on_parent_end if current_run() is not None else None,
-        subject_type=subject_type,
-        subject_key=subject_key,
-        limit_name=limit_name,
-        limit_key=limit_key,
-        context=captured,
-        **(uniqueness.columns_of(task, request.args, request.kwargs) if task.unique else {}),
-    )
+    return {
+        "task_path": task.path,
+        "queue_name": task.queue_name,
+        "priority": task.priority,
+        "run_after": task.run_after,
+        "delay": task.delay,
+        "deadline_at": task.deadline if isinstance(task.deadline, datetime) else None,
+        "deadline": task.deadline if isinstance(task.deadline, timedelta) else None,
+        "on_parent_end": task.on_parent_end if current_run() is not None else None,
+        "subject_type": subject_type,
+        "subject_key": subject_key,
+        "limit_name": limit_name,
+        "limit_key": limit_key,
+        "context": captured,
+    }
 
 
 def encode_call(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """The arguments of a call as text, checked. Raises: EnqueueError."""
-    task.bind_arguments(args, kwargs)
-    limit = get_settings().MAX_PAYLOAD_BYTES
-    return instances.encode_arguments(task.signature, args, kwargs, limit)
+    signature = task.signature
+    if kwargs or not signature.least <= len(args) <= signature.most:
+        task.bind_arguments(args, kwargs)
+    return instances.encode_arguments(signature, args, kwargs, get_settings().MAX_PAYLOAD_BYTES)
 
 
 def _subject_of(subject: Any) -> tuple[str | None, str | None]:

@@ -187,10 +187,11 @@ class Maintenance:
         families.clear_cancels_children(self.connection, limit=CHUNK)
         return 0.0 if len(children) == CANCELLED_AT_ONCE else None
 
-    def fire_schedules(self) -> None:
-        """Decide on the ticks that are due."""
+    def fire_schedules(self) -> float | None:
+        """Decide on ticks that are due; at once again if there are more."""
         if self._firing.fire_due():
             self.woken()
+        return 0.0 if self._firing.has_more else None
 
     def close_approvals(self) -> None:
         """Mark questions closed whose job ended; nobody could answer them any more before that."""

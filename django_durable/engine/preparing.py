@@ -8,6 +8,8 @@ parsing and planning are a third of an enqueue. Django's own cursors prepare not
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -41,9 +43,25 @@ class PreparingConnection:
 
 def prepared(connection: Any) -> Any:
     """The connection to run a hot statement on: preparing if its session is known to be direct."""
+    return PreparingConnection(connection) if is_direct(connection) else connection
+
+
+def is_direct(connection: Any) -> bool:
     session = getattr(connection, "connection", None)
-    is_direct = isinstance(session, psycopg.Connection) and _is_direct.get(session, False)
-    return PreparingConnection(connection) if is_direct else connection
+    return isinstance(session, psycopg.Connection) and _is_direct.get(session, False)
+
+
+@contextmanager
+def in_few_trips(connection: Any) -> Iterator[None]:
+    """What the outermost transaction does in here, and its COMMIT, travel together as far as nobody
+    waits for an answer; on a session that is known to be direct.
+    """
+    if not is_direct(connection) or len(connection.atomic_blocks) != 1:
+        yield
+        return
+    with connection.connection.pipeline():
+        yield
+        connection.connection.commit()
 
 
 def note_server(connection: Any, backend_pid: int) -> None:

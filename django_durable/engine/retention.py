@@ -56,7 +56,9 @@ class Chunk:
     is_last: bool
 
 
-def prune_jobs(connection: Connection, rule: Rule, *, after: Place, limit: int) -> Chunk:
+def prune_jobs(
+    connection: Connection, rule: Rule, *, after: Place = BEGINNING, limit: int
+) -> Chunk:
     """Look at up to ``limit`` jobs that a rule keeps no longer; delete those nobody needs."""
     if rule.kept is None:
         return Chunk(0, after, is_last=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from django.apps import apps
 from django.db import connections
+from django.db.models import NOT_PROVIDED
 from django.db.models.base import ModelState
 from psycopg.types.datetime import TimestamptzLoader
 
@@ -73,9 +76,36 @@ def limits(alias: str) -> QuerySet[Limit]:
 
 def stored_job(alias: str, **columns: Any) -> Job:
     """A job as the database holds it by now, without asking it again."""
-    job = apps.get_model("durable", "Job")(**columns)
-    job._state.adding = False
-    job._state.db = alias
+    model = apps.get_model("durable", "Job")
+    return _made(model, alias, {**_blank(model), "allowed_steps": [], **columns})
+
+
+def like_jobs(job: Job, ids: Iterable[UUID], arguments: Iterable[str]) -> list[Job]:
+    """Jobs that differ from one in these two columns only."""
+    model, alias = type(job), job._state.db or ""
+    same = {name: value for name, value in job.__dict__.items() if name != "_state"}
+    return [
+        _made(model, alias, {**same, "id": job_id, "arguments": text, "allowed_steps": []})
+        for job_id, text in zip(ids, arguments, strict=True)
+    ]
+
+
+@cache
+def _blank(model: Any) -> dict[str, Any]:
+    """The columns of a row of which nothing is said."""
+    return {
+        field.attname: field.get_default() if field.db_default is NOT_PROVIDED else field.db_default
+        for field in model._meta.concrete_fields
+    }
+
+
+def _made(model: Any, alias: str, columns: dict[str, Any]) -> Job:
+    """A row of these columns: what ``__init__`` would do takes longer than to insert it."""
+    job: Job = model.__new__(model)
+    state = ModelState()
+    state.adding, state.db = False, alias
+    columns["_state"] = state
+    job.__dict__ = columns
     return job
 
 
@@ -90,13 +120,5 @@ def load_jobs(alias: str, statement: str, params: Sequence[Any]) -> list[Job]:
         # Django's own loader of times is Python; the driver's is C and gives UTC as well
         cursor.cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
         cursor.execute(statement, params)
-        return [_load(model, alias, names, row) for row in cursor.fetchall()]
-
-
-def _load(model: Any, alias: str, names: list[str], row: tuple[Any, ...]) -> Job:
-    job: Job = model.__new__(model)
-    state = ModelState()
-    state.adding, state.db = False, alias
-    job.__dict__ = dict(zip(names, row, strict=True))
-    job._state = state
-    return job
+        rows = cursor.fetchall()
+    return [_made(model, alias, dict(zip(names, row, strict=True))) for row in rows]

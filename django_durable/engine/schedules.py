@@ -108,7 +108,11 @@ def name_schedule(connection: Connection, job_id: UUID, name: str, tick_at: date
 def save_ticks(
     connection: Connection, name: str, decisions: Sequence[Decision], *, again: bool = False
 ) -> None:
-    """Note decisions. One that enqueued a job before stays as it is, unless ``again``."""
+    """Note decisions. ``again``: also on ticks that enqueued a job before.
+
+    Raises: RuntimeError for such a tick otherwise, so that the transaction with its second job is
+    rolled back.
+    """
     params = {
         "schedule_name": name,
         "ticks_at": array(one.tick_at for one in decisions),
@@ -117,7 +121,8 @@ def save_ticks(
         "job_ids": array(one.job_id for one in decisions),
         "again": again,
     }
-    execute(connection, SAVE_TICKS, params)
+    if execute(connection, SAVE_TICKS, params) != len(decisions):
+        raise RuntimeError(f"a tick of schedule {name} was decided on before")
 
 
 def advance_schedule(

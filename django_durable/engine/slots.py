@@ -48,10 +48,12 @@ class Slots:
     """Takes the outcome of a plain success; then ``forget`` is called when it is written."""
     wear: Wear = field(default_factory=Wear)
     given_up: int = 0
+    tells_all: bool = False
+    """Whether ``freed`` is called for every end, since ready jobs wait for places under limits."""
+    settled: int = 0
+    """Changes whenever a run's end is written."""
     low_water: int = 0
     """The length of the backlog from which on ``freed`` is called."""
-    wants_places: bool = False
-    """Whether ready jobs wait for limits: a place is free when an outcome is written."""
     pace: Pace = field(default_factory=Pace)
     _backlog: Backlog = field(default_factory=Backlog)
     _runs: dict[Run, None] = field(default_factory=dict)
@@ -132,14 +134,16 @@ class Slots:
             self._wrappers.pop(run, None)
             if is_written:
                 self._known.pop(run, None)
-            if len(self._backlog) <= self.low_water:
+                self.settled += 1
+            if len(self._backlog) <= self.low_water or self.tells_all:
                 self.freed()
 
     def forget(self, runs: list[Run]) -> None:
         """The outcomes of these are written, or they were handed back."""
         for run in runs:
             self._known.pop(run, None)
-        if self.wants_places or not self._known:
+        self.settled += 1
+        if not self._known or self.tells_all:
             self.freed()
 
     def _begin_timed(self, run: Run, call: stepping.Call) -> None:

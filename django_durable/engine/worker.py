@@ -12,13 +12,13 @@ import logging
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
 from django.db import connections, transaction
 
 from django_durable.conf import get_settings
-from django_durable.engine import boot, claims, limits, liveness, registry, sessions, waits
+from django_durable.engine import boot, claims, liveness, registry, sessions, waits
 from django_durable.engine.backlog import LONGEST_WAIT
 from django_durable.engine.bell import Bell
 from django_durable.engine.checkpoints import load_checkpoints
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from django_durable.models import Job
 
 logger = logging.getLogger("django_durable")
+T = TypeVar("T")
 
 RECONCILE_SECONDS = 60.0
 OUTAGE_SECONDS = 0.5
@@ -124,11 +125,7 @@ class Worker:
         mark_worker_process()
         sessions.switch_on_pools(self.options.slots)
         sessions.use_own_connection(self.alias)
-        boot.wait_for_database(self.alias, self._is_told_to_stop)
-        boot.check_migrations(self.alias)
-        boot.check_tasks()
-        limits.declare_limits(connections[self.alias], registry.declared_limits().values())
-        boot.check_aliases(self.alias)
+        self._slot_sessions = self._through_outages(lambda: boot.look_around(self.alias))
         self.writer = GroupWriter(lambda: sessions.connect(sessions.engine_alias(self.alias)))
         self.finisher = Finisher(
             self.writer,
@@ -141,12 +138,11 @@ class Worker:
             finish_later=self.finisher.take,
             wear=Wear(max_jobs=self.options.max_jobs, max_memory=self.options.max_memory),
         )
-        self._join()
-        self._slot_sessions = boot.examine_slots(self.alias)
+        self._through_outages(self._join)
         self.slots.start()
         self.finisher.start()
         gc.freeze()  # what is there by now stays; looking through it again and again is slow
-        waits.wake_blocked(connections[self.alias], code_version=self.member.code_version)
+        self._through_outages(self._wake_blocked)
         boot.announce(
             worker_id=self.member.worker_id,
             alias=self.alias,
@@ -155,6 +151,12 @@ class Worker:
             code=self.member.code_version,
         )
         self.tell_ready()
+
+    def _through_outages(self, part: Callable[[], T]) -> T:
+        return boot.through_outages(self.alias, part, self._is_told_to_stop)
+
+    def _wake_blocked(self) -> None:
+        waits.wake_blocked(connections[self.alias], code_version=self.member.code_version)
 
     def _join(self) -> None:
         """Register: at the start, and anew after having been declared lost."""

@@ -13,7 +13,7 @@ from django_durable.engine import registry
 from django_durable.exceptions import InvalidOptionError, TaskDefinitionError
 from django_durable.models import Schedule, Worker
 from tests.builders import redeployed
-from tests.scheduled import HOURLY, boot, new_schedule, row_of, worker_of
+from tests.scheduled import HOURLY, boot, names, new_schedule, row_of, worker_of
 
 pytestmark = pytest.mark.django_db
 PATH = "scheduled.report"
@@ -65,7 +65,7 @@ class DeclarationTests:
 
         boot(worker_of("v1"))
 
-        assert [row.name for row in Schedule.objects.all()] == ["early", "late"]
+        assert names() == ["early", "late"]
 
     @pytest.mark.parametrize(
         ("crons", "said"),
@@ -128,7 +128,7 @@ class DeclarationTests:
         with caplog.at_level(logging.ERROR):
             boot(worker_of("v1")).sync()
 
-        assert [row.name for row in Schedule.objects.all()] == ["good"]
+        assert names() == ["good"]
         assert caplog.text.count("Schedule bad cannot be made") == 1
 
 
@@ -233,7 +233,7 @@ class RemovedCodeTests:
         boot(worker_of("v2"))
         remove_schedule(PATH)
 
-        assert not Schedule.objects.exists()
+        assert names() == []
 
 
 class TwoVersionsTests:

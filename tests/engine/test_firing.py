@@ -9,6 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from django_durable import (
     Cron,
+    Unique,
     add_schedule,
     backfill_schedule,
     cancel_job,
@@ -22,9 +23,11 @@ from django_durable import (
     task,
 )
 from django_durable.engine import schedules
+from django_durable.engine.enqueueing import uuid7
 from django_durable.engine.firing import MOST_MADE_UP, Firing
+from django_durable.engine.pruning import Pruner
 from django_durable.exceptions import InvalidOptionError, TaskDefinitionError, UnknownTaskError
-from django_durable.models import Job, Schedule, Tick
+from django_durable.models import Job, Schedule, Tick, TickOutcome
 from django_durable.testing import run_jobs
 from tests.protocol.stories_losses import new_maintenance
 from tests.scheduled import (
@@ -32,7 +35,9 @@ from tests.scheduled import (
     database_now,
     due_since,
     fire,
+    hourly_but_now,
     jobs_of,
+    names,
     new_schedule,
     rewrite,
     row_of,
@@ -110,7 +115,7 @@ class DueTests:
         assert timedelta(0) < job.due_at - job.enqueued_at <= timedelta(hours=12)
 
     def test_a_tick_decided_before_is_not_decided_again(self) -> None:
-        new_schedule()
+        new_schedule(overlap="queue")
         tick = due_since("tea", NOW)
         fire()
 
@@ -118,6 +123,22 @@ class DueTests:
 
         assert fire() == 0
         assert ticks_of() == ["ENQUEUED"]
+        assert len(jobs_of()) == 1
+        assert row_of().problem == ""
+
+    def test_a_second_job_of_a_tick_cannot_be_noted(self) -> None:
+        new_schedule()
+        tick = due_since("tea", NOW)
+        fire()
+        (job,) = jobs_of()
+        decision = schedules.Decision(
+            tick_at=tick, outcome=TickOutcome.ENQUEUED, job_id=uuid7(after=job.pk)
+        )
+
+        with pytest.raises(RuntimeError, match="was decided on before"):
+            schedules.save_ticks(connection, "tea", [decision])
+
+        assert Tick.objects.get().job_id == job.pk
 
     def test_the_task_is_told_its_tick(self) -> None:
         seen: list[datetime | None] = []
@@ -153,6 +174,19 @@ class DueTests:
         maintenance.run_due()
 
         assert ticks_of() == ["ENQUEUED"]
+        assert maintenance.fire_schedules() is None  # not at once again
+
+    def test_a_worker_claims_between_many_that_are_due(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("django_durable.engine.firing.MOST_AT_ONCE", 2)
+        for name in ("a", "b", "c"):
+            new_schedule(name)
+            due_since(name, NOW)
+        firing = Firing("default")
+
+        assert (firing.fire_due(), firing.has_more) == (2, True)
+        assert (firing.fire_due(), firing.has_more) == (1, False)
 
     def test_to_find_nothing_due_is_one_statement(self) -> None:
         new_schedule()
@@ -167,8 +201,8 @@ class DueTests:
 class MissedTests:
     def missed(self, policy: str, *, fresh: bool = False) -> list[str]:
         """The outcomes after three hourly ticks that nobody was there for, and perhaps one now."""
-        new_schedule(missed=policy, cron="* * * * *" if fresh else HOURLY)
-        due_since("tea", timedelta(minutes=3 if fresh else 150, seconds=30))
+        new_schedule(missed=policy, cron="* * * * *" if fresh else hourly_but_now())
+        due_since("tea", timedelta(minutes=3 if fresh else 200, seconds=30))
         fire()
         return ticks_of()
 
@@ -269,6 +303,25 @@ class OverlapTests:
             due_since(name, NOW)
 
         assert fire() == 2
+
+
+class SameCallTests:
+    @pytest.mark.parametrize("on_conflict", ["return", "reject"])
+    def test_a_unique_call_that_exists_is_a_skipped_tick(self, on_conflict: str) -> None:
+        @task(path="scheduled.unique", unique=Unique("unfinished", on_conflict=on_conflict))
+        def unique() -> None: ...
+
+        other = unique.enqueue()
+        new_schedule("tea", task=unique, args=(), overlap="queue")
+        due_since("tea", NOW)
+
+        assert fire() == 0
+
+        assert ticks_of() == ["SKIPPED"]
+        assert str(other.pk) in Tick.objects.get().reason
+        assert row_of().problem == ""
+        other.refresh()
+        assert other.schedule_name is None
 
 
 class BadRowTests:
@@ -375,7 +428,7 @@ class ByHandTests:
         assert ticks_of()[0] == "ENQUEUED"
 
     def test_a_tick_that_is_due_and_was_made_up_is_not_fired_again(self) -> None:
-        new_schedule(cron="* * * * *")
+        new_schedule(cron="* * * * *", overlap="queue")
         until = database_now()
         done = backfill_schedule("tea", until - timedelta(minutes=1), until)
         rewrite("tea", next_tick_at=done[0].tick_at)
@@ -478,7 +531,7 @@ class ChangingTests:
 
         remove_schedule("tea")
 
-        assert not Schedule.objects.exists()
+        assert names() == []
         assert not Tick.objects.exists()
         assert len(jobs_of()) == 1
 
@@ -487,7 +540,7 @@ class ChangingTests:
             add_schedule(quick, Cron(HOURLY, name="gone", args=("a",)))
             transaction.set_rollback(True)
 
-        assert not Schedule.objects.exists()
+        assert names() == []
 
     def test_declarations_are_no_place_for_other_things(self) -> None:
         with pytest.raises(InvalidOptionError, match="must be a Cron"):
@@ -506,6 +559,6 @@ def test_old_ticks_are_pruned() -> None:
         Tick.objects.filter(pk=tick.pk).update(tick_at=tick.tick_at - timedelta(days=91))
 
     assert schedules.prune_ticks(connection, timedelta(days=90), limit=1) == 1
-    new_maintenance().prune()
+    Pruner(connection).look()
 
     assert list(Tick.objects.all()) == [third]

@@ -51,8 +51,7 @@ RULE = retention.Rule("SUCCESSFUL", WEEK)
 
 
 def pruned(limit: int = 100, rule: retention.Rule = RULE) -> int:
-    chunk = retention.prune_jobs(connection, rule, after=retention.BEGINNING, limit=limit)
-    return chunk.pruned
+    return retention.prune_jobs(connection, rule, limit=limit).pruned
 
 
 @pytest.fixture(autouse=True)

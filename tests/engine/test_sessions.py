@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import connection, connections
 from pytest_django import Settings
@@ -165,3 +166,25 @@ class StrayTests:
 
         with pytest.raises(NotReadyError, match="other ways to the same database"):
             boot.check_aliases("default")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_database_that_goes_away_in_the_middle_of_the_boot_is_waited_for() -> None:
+    tries = []
+
+    def part() -> int:
+        tries.append(1)
+        if len(tries) == 1:
+            raise psycopg.OperationalError("server closed the connection unexpectedly")
+        return len(tries)
+
+    assert boot.through_outages("default", part, lambda seconds: False) == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_no_outage_ends_the_boot() -> None:
+    def part() -> None:
+        raise psycopg.errors.UndefinedTable("no such table")
+
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        boot.through_outages("default", part, lambda seconds: False)

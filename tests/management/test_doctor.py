@@ -265,6 +265,28 @@ class ServerTests(TestCase):
 
         assert "50000 dead rows beside 10 live ones, vacuumed never" in found.says
 
+    def test_dead_rows_are_many_by_the_live_ones_and_by_how_long_no_vacuum_came(self) -> None:
+        def said(live: int, dead: int, *, minutes: int) -> str:
+            vacuumed_at = server.database_now() - timedelta(minutes=minutes)
+            tables = [("durable_job", live, dead, vacuumed_at, False)]
+            with mock.patch.object(server, "fetch_all", return_value=tables):
+                (found,) = server.tables_are_vacuumed()
+            return found.code
+
+        assert said(1_000_000, 250_000, minutes=20) == "dead-rows"
+        assert said(1_000_000, 250_000, minutes=5) == "autovacuum"
+        assert said(1_000_000, 150_000, minutes=20) == "autovacuum"
+
+    def test_what_else_keeps_dead_rows(self) -> None:
+        assert list(server.nothing_holds_vacuum_up()) == []
+        held = [("replication slot", "doctor", 6_000_000)]
+
+        with mock.patch.object(server, "fetch_all", return_value=held):
+            (found,) = server.nothing_holds_vacuum_up()
+
+        assert (found.code, found.level) == ("vacuum-horizon", "WARN")
+        assert "A replication slot (doctor) needs what 6000000 transactions" in found.says
+
     def test_a_clock_that_is_wrong(self) -> None:
         now, skew = server.database_now(), timedelta(minutes=5)
 

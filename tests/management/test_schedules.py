@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from django_durable import Cron, pause_schedule
-from django_durable.models import Job, Schedule
+from django_durable.models import Job
 from tests.builders import redeployed
 from tests.management.console import document, refused, typed
 from tests.scheduled import (
@@ -14,6 +14,7 @@ from tests.scheduled import (
     due_since,
     fire,
     jobs_of,
+    names,
     new_schedule,
     rewrite,
     row_of,
@@ -125,7 +126,7 @@ class VerbTests:
         assert row_of().missed == "all"
 
         assert "is removed" in typed("schedule", "remove", "tea")
-        assert not Schedule.objects.exists()
+        assert names() == []
 
     def test_refusals(self) -> None:
         new_schedule()
@@ -145,7 +146,7 @@ class VerbTests:
             "schedule", "backfill", "tea", "--since", "x", "--until", "y"
         )
         assert "number of seconds" in refused("schedule", "change", "tea", "--jitter", "x")
-        assert [row.name for row in Schedule.objects.all()] == ["tea"]
+        assert names() == ["tea"]
 
     def test_a_declared_one_is_not_removed(self) -> None:
         redeployed("scheduled.console", lambda: None, schedule=Cron("0 * * * *"))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection, connections, models, transaction
 
-from django_durable.engine import claims, liveness, membership, worker
+from django_durable.engine import claims, liveness, membership, sessions, worker
 from django_durable.engine.checkpoints import load_checkpoints
 from django_durable.engine.claiming import Claimer
 from django_durable.engine.clock import machine_seconds
@@ -45,6 +45,7 @@ def worker_process(worker_id: int, writer: GroupWriter) -> worker.Worker:
     process = worker.Worker(membership.WorkerOptions(queues=[QUEUE], slots=1))
     process.slots = Slots(1, freed=lambda: None)
     process.writer = writer
+    process._slot_sessions = sessions.SlotSessions(is_pooled=False, role="", may_be_ended=True)
     lease = Lease(LEASE)
     unheard = Hooks(woken=lambda _: None, cancelled=lambda _: None, lost=lambda: None)
     silent = Listener(worker_id=worker_id, lease=lease, alias=ALIAS, writer=writer, hooks=unheard)

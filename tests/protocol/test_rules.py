@@ -7,6 +7,7 @@ from tests.protocol import (
     stories_commits,
     stories_families,
     stories_leases,
+    stories_limits,
     stories_order,
     stories_steps,
     stories_undoing,
@@ -24,6 +25,7 @@ RULES: list[Rule] = [
     *stories_order.RULES,
     *stories_families.RULES,
     *stories_undoing.RULES,
+    *stories_limits.RULES,
 ]
 SWITCHED_OFF = [(rule, how) for rule in RULES for how in rule.off]
 

@@ -25,6 +25,7 @@ from django_durable import (
 from django_durable.exceptions import StepTimeoutError
 from tests.scenarios.harness import note, pass_gate
 from tests.testapp import approvals as approvals
+from tests.testapp import limited_stories as limited_stories
 from tests.testapp.models import Account, Charge
 
 

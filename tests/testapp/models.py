@@ -30,3 +30,13 @@ class BankCall(models.Model):
     ref = models.CharField(max_length=100, db_index=True)
     what = models.CharField(max_length=100)
     key = models.CharField(max_length=36)
+
+
+class Stay(models.Model):
+    """One time that a body was inside, on the database's clock; ``ended_at`` is null if it died."""
+
+    place = models.CharField(max_length=100)
+    key = models.CharField(max_length=100)
+    number = models.IntegerField()
+    began_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)

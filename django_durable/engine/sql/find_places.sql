@@ -92,6 +92,7 @@ cross join lateral (
             wanted.rate - started.jobs
         ) as room,
         wanted.concurrency = 1 and key.limit_key <> '' as keeps_order
+    offset 0  -- so that it is counted once, not wherever it is named
 ) as place
 left join lateral (
     select first.id, first.priority, first.due_at
@@ -120,7 +121,7 @@ left join lateral (
             end
         order by job.started_at is null, job.priority desc, job.due_at, job.id
         -- some more than there is room for, if rows of the first ones are locked
-        limit case when place.keeps_order then least(place.room, 1) else place.room + 2 end
+        limit case when place.room <= 0 then 0 when place.keeps_order then 1 else place.room + 2 end
     ) as first
     where first.fits
 ) as found on place.room > 0

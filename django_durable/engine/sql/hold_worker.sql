@@ -3,7 +3,7 @@
 -- Takes:   worker_id; queues: their names.
 -- Returns: one row, or none: it was declared lost. Arrays: the queues that are paused; those that
 --          have limits and ready jobs; [queue, limit] wherever jobs under a limit are ready. And in
---          how many seconds the first pause ends by itself.
+--          how many seconds the first pause ends by itself; the server process; and the time.
 -- Locks:   the worker's row for key share: heartbeats pass, a declaration waits.
 -- Index:   durable_worker_pkey, durable_queue_pkey; job_claim and job_claim_limited, one entry for
 --          each queue with a limit and each limit with ready jobs.
@@ -17,14 +17,19 @@ select
         select name from durable_queue as queue
         where name = any (%(queues)s::text[]) and (concurrency is not null or rate is not null)
             and (
-                exists (
-                    select from durable_job
+                -- the order makes it a look into the index, however many rows lie around
+                (
+                    select id from durable_job
                     where state = 'READY' and limit_name is null and queue_name = queue.name
-                )
-                or exists (
-                    select from durable_job
+                    order by priority desc, due_at, id
+                    limit 1
+                ) is not null
+                or (
+                    select limit_name from durable_job
                     where state = 'READY' and limit_name is not null and queue_name = queue.name
-                )
+                    order by limit_name
+                    limit 1
+                ) is not null
             )
     ),
     array(
@@ -56,7 +61,8 @@ select
         select extract(epoch from min(resume_at) - statement_timestamp())::float8
         from durable_queue
         where name = any (%(queues)s::text[]) and resume_at > statement_timestamp()
-    )
+    ),
+    pg_backend_pid(), statement_timestamp()
 from durable_worker
 where id = %(worker_id)s::bigint and lost_at is null
 for key share

@@ -1,7 +1,7 @@
 -- Does:    makes claimed jobs running, under a token one higher than ever before. One that was unique
 --          while it was queued is so no more.
 -- Takes:   ids, locked by this transaction already; aheads, those of them for which no slot is
---          free yet; worker_id; code_version.
+--          free yet; worker_id; code_version; claimed_at, or null for now.
 -- Returns: one row: when they were claimed.
 -- Locks:   the job rows, held already.
 -- Index:   durable_job_pkey.
@@ -11,11 +11,10 @@ with marked as (
         worker_id = %(worker_id)s::bigint,
         lease_token = lease_token + 1,
         code_version = %(code_version)s::text,
-        claimed_at = statement_timestamp(),
+        claimed_at = coalesce(%(claimed_at)s::timestamptz, statement_timestamp()),
         claimed_ahead = id = any (%(aheads)s::uuid[]),
-        unique_key = case when unique_while is distinct from 'queued' then unique_key end,
         started_at = case when id = any (%(aheads)s::uuid[]) then started_at
-            else coalesce(started_at, statement_timestamp()) end
+            else coalesce(started_at, %(claimed_at)s::timestamptz, statement_timestamp()) end
     where id = any (%(ids)s::uuid[])
 )
 select statement_timestamp()

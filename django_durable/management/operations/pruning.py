@@ -161,11 +161,12 @@ def old_jobs(rule: retention.Rule, kept: timedelta) -> JobQuerySet:
 
 
 def spared_jobs() -> Q:
-    """Old jobs that stay: whose key lives, whose parent may have to find them, or whose child."""
+    """Old jobs that stay: a key or period lives, a parent may look for them, or a child lives."""
     keys = IdempotencyKey.objects.filter(job_id=OuterRef("pk"), expires_at__gt=StatementTimestamp())
     parents = Job.objects.filter(pk=OuterRef("parent_id")).exclude(state=JobState.SUCCESSFUL)
     children = Job.objects.live().filter(parent_id=OuterRef("pk"))
-    return Q(Exists(keys)) | Q(Exists(parents)) | Q(Exists(children))
+    unique = Q(unique_key__isnull=False, unique_until__gt=StatementTimestamp())
+    return Q(Exists(keys)) | unique | Q(Exists(parents)) | Q(Exists(children))
 
 
 def expired_keys() -> QuerySet[IdempotencyKey]:

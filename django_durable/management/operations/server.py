@@ -27,9 +27,15 @@ from django_durable.management.operations.reading import (
 READ_SERVER = load("read_server")
 READ_SETTINGS = load("read_settings")
 READ_TABLES = load("read_tables")
+READ_HORIZON = load("read_horizon")
 LARGEST_SKEW = timedelta(seconds=1)
 OLDEST_TRANSACTION = timedelta(hours=1)
 MANY_DEAD_ROWS = 10_000
+LARGEST_DEAD_SHARE = 0.2
+"""Of the live rows; the tables' own parameters begin a vacuum at a tenth of it."""
+VACUUM_PATIENCE = timedelta(minutes=10)
+OLDEST_HORIZON = 5_000_000
+"""In transactions: a busy hour of jobs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,12 +247,34 @@ def tables_are_vacuumed() -> Iterator[Finding]:
             says = f"Table {name} has autovacuum switched off: it grows, and claims become slow."
             cure = f"alter table {name} reset (autovacuum_enabled)"
             found.append(Finding(code="autovacuum", level=FAIL, says=says, cure=cure))
-        if dead > max(live, MANY_DEAD_ROWS):
-            when = age(vacuumed_at, database_now()) or "never"
+        now = database_now()
+        is_behind = vacuumed_at is None or now - vacuumed_at > VACUUM_PATIENCE
+        if is_behind and dead > max(live * LARGEST_DEAD_SHARE, MANY_DEAD_ROWS):
+            when = age(vacuumed_at, now) or "never"
             says = f"Table {name} has {dead} dead rows beside {live} live ones, vacuumed {when}."
             cure = f"vacuum {name}; then see what keeps autovacuum from it (old transactions?)."
             found.append(Finding(code="dead-rows", level=WARN, says=says, cure=cure))
     yield from found or [Finding(code="autovacuum", says="Autovacuum keeps up with the tables.")]
+
+
+def nothing_holds_vacuum_up() -> Iterator[Finding]:
+    """What is no session, and so not found among the old transactions."""
+    params = {"least_age": OLDEST_HORIZON}
+    for kind, name, old in fetch_all(connections[jobs_alias()], READ_HORIZON, params):
+        yield Finding(
+            code="vacuum-horizon",
+            level=WARN,
+            says=f"A {kind} ({name}) needs what {old} transactions have changed since: no row that "
+            "died meanwhile can be removed.",
+            cure=_HORIZON_CURES[kind],
+        )
+
+
+_HORIZON_CURES = {
+    "replication slot": "have it read again, or drop it: select pg_drop_replication_slot(...)",
+    "standby": "end its long query, or set hot_standby_feedback = off there.",
+    "prepared transaction": "end it: commit prepared ..., or rollback prepared ...",
+}
 
 
 EXAMINATIONS: Sequence[Callable[[], Iterator[Finding]]] = (
@@ -256,4 +284,5 @@ EXAMINATIONS: Sequence[Callable[[], Iterator[Finding]]] = (
     connections_suffice,
     sessions_are_in_order,
     tables_are_vacuumed,
+    nothing_holds_vacuum_up,
 )

@@ -8,8 +8,9 @@ from datetime import date, timedelta
 from decimal import Decimal
 
 from django.db.models import Count, QuerySet, Sum
+from django.utils import timezone
 
-from django_durable import map_task, set_progress, step, task
+from django_durable import Cron, current_job, map_task, set_progress, step, task
 from example_project.shop import network
 from example_project.shop.models import DailyReport, Invoice, Mail, Order
 
@@ -90,10 +91,21 @@ def _write_mail(recipient: str, subject: str, body: str) -> None:
     Mail.objects.create(recipient=recipient, subject=subject, body=body)
 
 
-@task(queue_name="reports", atomic=True)
-def nightly_report(day: date) -> int:
-    """Add up a day's shipped orders; no steps, so the whole task is one transaction."""
+@task(queue_name="reports", atomic=True, schedule=Cron("30 0 * * *", name="nightly report"))
+def nightly_report(day: date | None = None) -> int:
+    """Add up a day's shipped orders, by default those of the day before the tick.
+
+    It has no steps, so the whole task is one transaction.
+    """
+    day = day or _day_before()
     shipped = Order.objects.filter(state=Order.State.SHIPPED, placed_at__date=day)
     sums = shipped.aggregate(orders=Count("pk"), revenue=Sum("total", default=0))
     DailyReport.objects.update_or_create(day=day, defaults=sums)
     return int(sums["orders"])
+
+
+def _day_before() -> date:
+    """The day before the one that the job is for, even if it runs late."""
+    job = current_job()
+    tick = job.tick_at if job else None
+    return timezone.localdate(tick) - timedelta(days=1)

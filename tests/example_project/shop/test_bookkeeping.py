@@ -1,12 +1,12 @@
 """The nightly report, and the customers' invoices."""
 
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 from django.utils import timezone
 
-from django_durable import enqueue, get_progress
+from django_durable import add_schedule, backfill_schedule, enqueue, get_progress
 from django_durable.models import Job, JobState
 from django_durable.testing import crash_after, run_jobs
 from example_project.shop.bank import Card
@@ -128,3 +128,14 @@ class NightlyReportTests:
         run_jobs()
 
         assert DailyReport.objects.get().orders == 0
+
+    def test_is_made_each_night_for_the_day_before(self) -> None:
+        (cron,) = nightly_report.schedules
+        add_schedule(nightly_report, cron)
+        night = datetime(2026, 2, 1, tzinfo=UTC)
+
+        (tick,) = backfill_schedule("nightly report", night, night + timedelta(hours=1))
+        run_jobs()
+
+        assert tick.tick_at == night + timedelta(minutes=30)
+        assert DailyReport.objects.get().day == date(2026, 1, 31)

@@ -10,7 +10,7 @@ from example_project.shop.tasks import nightly_report
 
 
 class Command(BaseCommand):
-    help = "Enqueue the report of a day. For cron: run twice, it makes one report."
+    help = "Enqueue the report of a day by hand: run twice, it makes one report."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
