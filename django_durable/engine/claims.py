@@ -299,11 +299,8 @@ class _Chooser:
         """Let the next claim go on behind the last key that was served of each limit."""
         for pair, keys in self._keys.items():
             served = [key for key in keys if self._choice.takes_from(key)]
-            if served:
-                turn = self._claimant.turns[pair]
-                turn.go_on_behind(served[-1])
-                if turn.has_more:
-                    self._choice.look_again(ROUND_SECONDS)
+            if served and self._claimant.turns[pair].go_on_behind(served[-1]):
+                self._choice.look_again(ROUND_SECONDS)
 
 
 def _lock_ready(claimant: Claimant, queue_name: str, *, suspects: bool, limit: int) -> list[Job]:

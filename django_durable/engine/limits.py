@@ -61,9 +61,10 @@ class Turn:
         self.rounds = self.rounds if goes_on else 0
         return goes_on
 
-    def go_on_behind(self, key: Key) -> None:
-        """A job of this key was taken: it is the turn of the keys behind it."""
+    def go_on_behind(self, key: Key) -> bool:
+        """A job of this key was taken: it is the turn of the keys behind it; are there more?"""
         self.cursor, self.keys = key.limit_key, FEWEST_KEYS
+        return self.has_more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from django.db import connections
 
-from django_durable.engine import stepping
+from django_durable.engine import liveness, stepping
 from django_durable.engine.backlog import Backlog, Pace
 from django_durable.engine.clock import machine_seconds
 from django_durable.engine.executor import execute, outcome_of
@@ -168,6 +168,15 @@ class Slots:
         """Write what bodies have told of their progress and nobody has written yet."""
         for run in self.runs:
             tell_late(run, connection)
+
+    def note_begun(self, connection: Connection, claimed_before: float) -> None:
+        """Note of jobs claimed ahead that they have begun: if lost, that counts."""
+        begun = [run for run in self.runs if run.job.claimed_ahead]
+        if lasting := [run for run in begun if run.begun_at < claimed_before]:
+            claims = [(run.job.id, run.job.lease_token) for run in lasting]
+            noted = liveness.note_begun(connection, claims)
+            for run in lasting:
+                run.job.claimed_ahead = run.job.id not in noted
 
     def _give_up(self, run: Run, call: stepping.Call) -> None:
         self.given_up += 1

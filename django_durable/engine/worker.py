@@ -212,13 +212,7 @@ class Worker:
         if waiting := self.slots.take_back(claimed_before):
             self.slots.pace.forget()  # the slots are not as quick as that, or they claim it again
             self._hand_back(waiting)
-        begun = [run for run in self.slots.runs if run.job.claimed_ahead]
-        if lasting := [run for run in begun if run.begun_at < claimed_before]:
-            noted = liveness.note_begun(
-                connections[self.alias], [(run.job.id, run.job.lease_token) for run in lasting]
-            )
-            for run in lasting:
-                run.job.claimed_ahead = run.job.id not in noted
+        self.slots.note_begun(connections[self.alias], claimed_before)
 
     def _reconcile(self) -> None:
         """Give back what runs under this worker's name without its knowing."""
