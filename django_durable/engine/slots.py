@@ -35,6 +35,8 @@ from django_durable.engine.wear import Wear
 
 logger = logging.getLogger("django_durable")
 AT_ONCE = timedelta(0)
+FLUSH_SECONDS = 1.0
+"""How long a worker that must stop waits for the ends it has to write."""
 
 
 @dataclass(slots=True, eq=False)
@@ -145,6 +147,14 @@ class Slots:
         self.settled += 1
         if not self._known or self.tells_all:
             self.freed()
+
+    def flush(self, wait: Callable[[float], object]) -> None:
+        """Let the ends be written of runs that have ended: handed back they would run again."""
+        until = machine_seconds() + FLUSH_SECONDS
+        while len(self._known) > len(self._runs) + len(self._backlog):
+            if machine_seconds() >= until:
+                break
+            wait(0.01)
 
     def _begin_timed(self, run: Run, call: stepping.Call) -> None:
         """In the body's thread: note its connections, and have the worker watch the clock."""

@@ -96,8 +96,7 @@ class Worker:
         self.slots.wear.look(ended=self.slots.ended)
         was_idle = not self.slots.known_runs  # before the look: what ends after it may enqueue
         self._claim()
-        if self.options.burst:
-            self._is_empty = was_idle and self._has_nothing_left()
+        self._is_empty = self.options.burst and was_idle and self._has_nothing_left()
 
     def _is_over(self) -> bool:
         return bool(self.bell.stop_signals) or self._is_empty or self._is_worn_out
@@ -268,6 +267,7 @@ class Worker:
                 self.bell.listen()
                 self.slots.give_up_late()
                 self.bell.wait(min(0.5, max(0.0, until - machine_seconds())))
+            self.slots.flush(self.bell.wait)
             self._hand_back(self._own_runs())
             self.member.end()
             liveness.mark_stopped(self.alias, worker_id)

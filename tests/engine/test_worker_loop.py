@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connections
 
-from django_durable.engine import liveness, membership
+from django_durable.engine import liveness, membership, outcomes
 from django_durable.engine import worker as module
 from django_durable.engine.backlog import FEWEST
 from django_durable.engine.clock import machine_seconds
+from django_durable.engine.executor import outcome_of
 from django_durable.engine.listener import Lease, Listener
 from django_durable.engine.sessions import SlotSessions
+from django_durable.engine.states import JobState
 from django_durable.engine.worker import Worker
 from django_durable.models import Job
 from tests.engine.test_claimed_ahead import work
@@ -69,6 +71,24 @@ class HandingBackTests:
         process._claim()
 
         assert state_of(job) == "READY", "the worker took again what it had handed back"
+
+    def test_what_has_ended_when_time_is_up_is_written_first(
+        self, process: Worker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        process.options = membership.WorkerOptions(queues=["default"], grace=timedelta(0))
+        job = work.enqueue(1)
+        process._claim()
+        run = process.slots._backlog.get()  # it has ended, and its outcome was taken
+        success = outcome_of(run, JobState.SUCCESSFUL, return_value="null")
+
+        def write_meanwhile(*_: Any) -> None:
+            outcomes.finish_jobs(connections["default"], [success])
+            process.slots.forget([run])
+
+        monkeypatch.setattr(type(process.bell), "wait", write_meanwhile)
+
+        assert process._end() == 0
+        assert state_of(job) == "SUCCESSFUL", "it has ended, and will run again"
 
 
 def occupy_slot(process: Worker) -> None:
