@@ -91,6 +91,11 @@ class Pace:
         self._counts[task_path] = self._counts.get(task_path, 0.0) * FADING + 1
         self._seconds[task_path] = self._seconds.get(task_path, 0.0) * FADING + seconds
 
+    def forget(self) -> None:
+        """Measure anew."""
+        self._counts.clear()
+        self._seconds.clear()
+
     def jobs_ahead(self, slots: int, task_paths: Iterable[str]) -> int:
         """How many jobs like the latest ones so many slots will finish in the time ahead."""
         paths = [path for path in task_paths if path in self._counts]

@@ -70,6 +70,7 @@ class Claimer:
 
         Raises: WorkerLost; database errors, after which the worker must reconcile.
         """
+        self.found_nothing = False
         if self.seconds_to_next() == 0.0:
             self._look_again_at = None
         limit, ahead = self._limits()
@@ -151,7 +152,9 @@ class Claimer:
             return claims.Claimed([])
         if self._is_emptying and not self.slots.known_runs:
             self._emptying_until = 0.0
-            return self._claim_suspect(queues)
+            suspect = self._claim_suspect(queues)
+            if suspect.jobs:  # else another worker took it
+                return suspect
         if self._is_emptying:
             return claims.Claimed([])
         claimed = claims.claim_jobs(self.claimant, queues, limit=limit, ahead=ahead)
@@ -213,4 +216,4 @@ class Claimer:
             liveness.set_backlogged(
                 self.claimant.alias, self.claimant.worker_id, backlogged=backlogged
             )
-            self.must_look_again = not backlogged
+            self.must_look_again |= not backlogged

@@ -300,8 +300,8 @@ class _Chooser:
         """Let the next claim go on behind the last key that was served of each limit."""
         for pair, keys in self._keys.items():
             served = [key for key in keys if self._choice.takes_from(key)]
-            if served:
-                self._claimant.turns[pair].cursor = served[-1].limit_key
+            if served and self._claimant.turns[pair].go_on_behind(served[-1]):
+                self._choice.look_again(ROUND_SECONDS)
 
 
 def _mark_running(

@@ -108,6 +108,8 @@ def can_wait(run: Run, outcome: Outcome) -> bool:
 
 def run_to_end(run: Run) -> tuple[Outcome | Ending, BaseException | None]:
     """Judge, and call the function unless the verdict is an end; what became of it."""
+    if run.ending is not None:  # lost while it waited for a slot
+        return run.ending, None
     if run.job.ends_as is not None:
         end = outcome_of(run, JobState(run.job.ends_as), error=run.job.error)
         return compensating.resume(run, end)

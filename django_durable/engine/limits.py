@@ -36,16 +36,35 @@ class Turn:
 
     cursor: str = ""
     keys: int = FEWEST_KEYS
+    rounds: int = 0
+    """How often it has come round since it found a key with room, or rested."""
+    has_more: bool = False
+    """Whether there are keys that the last look has not seen."""
 
     def note(self, seen: Sequence[Key]) -> bool:
-        """Take note of the keys a look has seen, and move on if none has room; are there more?"""
-        has_more = len(seen) >= self.keys
-        if not has_more or any(key.found for key in seen):
-            self.keys = FEWEST_KEYS
-        else:
-            self.cursor = seen[-1].limit_key
-            self.keys = min(2 * self.keys, MOST_KEYS)
-        return has_more
+        """Take note of the keys a look has seen, and move on if none has room; is that worth it?
+
+        Not once it has come round twice: then it has seen all of them, and rests.
+        """
+        self.has_more = len(seen) >= self.keys
+        if any(key.found for key in seen):  # the next look, with the limits held, is as wide
+            self.rounds = 0
+            return False
+        if not self.has_more:
+            self.keys, self.rounds = FEWEST_KEYS, 0
+            return False
+        if self.keys == MOST_KEYS:  # fewer keys are soon seen in one look
+            self.rounds += seen[-1].limit_key <= self.cursor
+        self.cursor = seen[-1].limit_key
+        self.keys = min(2 * self.keys, MOST_KEYS)
+        goes_on = self.rounds < 2
+        self.rounds = self.rounds if goes_on else 0
+        return goes_on
+
+    def go_on_behind(self, key: Key) -> bool:
+        """A job of this key was taken: it is the turn of the keys behind it; are there more?"""
+        self.cursor, self.keys = key.limit_key, FEWEST_KEYS
+        return self.has_more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -94,7 +94,7 @@ class Listener:
             try:
                 self._ensure_session()
                 if not self._beat():
-                    self.hooks.lost()
+                    self._tell_lost()
                     break
                 self._wait()
             except DATABASE_ERRORS as error:
@@ -156,8 +156,13 @@ class Listener:
             self._close_session()
             self.stopped.wait(UNLOCKED_SECONDS)
             if not self.stopped.is_set() and not self._beat():
-                self.hooks.lost()
+                self._tell_lost()
                 self.stopped.set()
+
+    def _tell_lost(self) -> None:
+        """Unless the worker knows, and may have registered anew meanwhile."""
+        if not self.stopped.is_set():
+            self.hooks.lost()
 
     def _close_session(self) -> None:
         if self._connection is not None:

@@ -18,7 +18,7 @@ from django_durable.conf import get_settings
 from django_durable.engine.clock import StatementTimestamp
 from django_durable.engine.faults import DATABASE_ERRORS
 from django_durable.engine.rows import new_worker, workers
-from django_durable.engine.sql import Connection, execute, fetch_all, fetch_one, load
+from django_durable.engine.sql import Connection, fetch_all, fetch_one, load
 
 HEARTBEAT = load("heartbeat")
 FIND_SUSPICIOUS_WORKERS = load("find_suspicious_workers")
@@ -164,13 +164,16 @@ def end_sessions(connection: Connection, worker_id: int) -> int:
     return len(fetch_all(connection, END_SESSIONS, {"session_name": session_name(worker_id)}))
 
 
-def note_begun(connection: Connection, claims: Sequence[tuple[UUID, int]]) -> None:
-    """Note of jobs claimed ahead, by id and lease token, that they have begun: losing counts."""
+def note_begun(connection: Connection, claims: Sequence[tuple[UUID, int]]) -> set[UUID]:
+    """Note of jobs claimed ahead, by id and lease token, that they have begun: losing counts.
+
+    Returns: the ids of those noted; others, whose rows somebody holds, are to be noted again.
+    """
     params = {
         "job_ids": [job_id for job_id, _ in claims],
         "lease_tokens": [token for _, token in claims],
     }
-    execute(connection, NOTE_BEGUN, params)
+    return {job_id for (job_id,) in fetch_all(connection, NOTE_BEGUN, params)}
 
 
 @dataclass(frozen=True, slots=True)

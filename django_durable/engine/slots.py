@@ -17,7 +17,7 @@ from uuid import UUID
 
 from django.db import connections
 
-from django_durable.engine import stepping
+from django_durable.engine import liveness, stepping
 from django_durable.engine.backlog import Backlog, Pace
 from django_durable.engine.clock import machine_seconds
 from django_durable.engine.executor import execute, outcome_of
@@ -35,6 +35,8 @@ from django_durable.engine.wear import Wear
 
 logger = logging.getLogger("django_durable")
 AT_ONCE = timedelta(0)
+FLUSH_SECONDS = 1.0
+"""How long a worker that must stop waits for the ends it has to write."""
 
 
 @dataclass(slots=True, eq=False)
@@ -146,6 +148,14 @@ class Slots:
         if not self._known or self.tells_all:
             self.freed()
 
+    def flush(self, wait: Callable[[float], object]) -> None:
+        """Let the ends be written of runs that have ended: handed back they would run again."""
+        until = machine_seconds() + FLUSH_SECONDS
+        while len(self._known) > len(self._runs) + len(self._backlog):
+            if machine_seconds() >= until:
+                break
+            wait(0.01)
+
     def _begin_timed(self, run: Run, call: stepping.Call) -> None:
         """In the body's thread: note its connections, and have the worker watch the clock."""
         self._wrappers.setdefault(run, {})[call] = list(connections.all())
@@ -168,6 +178,15 @@ class Slots:
         """Write what bodies have told of their progress and nobody has written yet."""
         for run in self.runs:
             tell_late(run, connection)
+
+    def note_begun(self, connection: Connection, claimed_before: float) -> None:
+        """Note of jobs claimed ahead that they have begun: if lost, that counts."""
+        begun = [run for run in self.runs if run.job.claimed_ahead]
+        if lasting := [run for run in begun if run.begun_at < claimed_before]:
+            claims = [(run.job.id, run.job.lease_token) for run in lasting]
+            noted = liveness.note_begun(connection, claims)
+            for run in lasting:
+                run.job.claimed_ahead = run.job.id not in noted
 
     def _give_up(self, run: Run, call: stepping.Call) -> None:
         self.given_up += 1

@@ -35,12 +35,11 @@ def release_connections() -> None:
         return
     open_ones = 0
     for connection in connections.all(initialized_only=True):
-        if connection.connection is not None:
-            if connection.in_atomic_block:
-                open_ones += 1
-            else:
-                connection.queries_log.clear()
-                connection.close()
+        if connection.in_atomic_block:  # even if it was closed meanwhile
+            open_ones += 1
+        elif connection.connection is not None:
+            connection.queries_log.clear()
+            connection.close()
     _thread.has_connections = open_ones > 0
 
 

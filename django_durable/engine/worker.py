@@ -94,9 +94,9 @@ class Worker:
         self.member.maintenance.run_due()
         self._look_at_claimed_ahead(machine_seconds() - LONGEST_WAIT)
         self.slots.wear.look(ended=self.slots.ended)
+        was_idle = not self.slots.known_runs  # before the look: what ends after it may enqueue
         self._claim()
-        if self.options.burst:
-            self._is_empty = self._has_nothing_left()
+        self._is_empty = self.options.burst and was_idle and self._has_nothing_left()
 
     def _is_over(self) -> bool:
         return bool(self.bell.stop_signals) or self._is_empty or self._is_worn_out
@@ -208,14 +208,10 @@ class Worker:
 
     def _look_at_claimed_ahead(self, claimed_before: float) -> None:
         """Hand back what has not begun for a second, and note what has: if lost, that counts."""
-        self._hand_back(self.slots.take_back(claimed_before))
-        begun = [run for run in self.slots.runs if run.job.claimed_ahead]
-        if lasting := [run for run in begun if run.begun_at < claimed_before]:
-            liveness.note_begun(
-                connections[self.alias], [(run.job.id, run.job.lease_token) for run in lasting]
-            )
-            for run in lasting:
-                run.job.claimed_ahead = False
+        if waiting := self.slots.take_back(claimed_before):
+            self.slots.pace.forget()  # the slots are not as quick as that, or they claim it again
+            self._hand_back(waiting)
+        self.slots.note_begun(connections[self.alias], claimed_before)
 
     def _reconcile(self) -> None:
         """Give back what runs under this worker's name without its knowing."""
@@ -271,6 +267,7 @@ class Worker:
                 self.bell.listen()
                 self.slots.give_up_late()
                 self.bell.wait(min(0.5, max(0.0, until - machine_seconds())))
+            self.slots.flush(self.bell.wait)
             self._hand_back(self._own_runs())
             self.member.end()
             liveness.mark_stopped(self.alias, worker_id)
@@ -292,6 +289,11 @@ class Worker:
             return
         for run in runs:
             run.ending = Ending(stop=Stop.LEASE_LOST)
-        finish_jobs(connections[self.alias], [outcome_of(run, JobState.READY) for run in runs])
-        self.slots.forget(runs)
+        try:
+            finish_jobs(connections[self.alias], [outcome_of(run, JobState.READY) for run in runs])
+        except BaseException:  # no slot has them any more: reconciling finds those still ours
+            self._must_reconcile = True
+            raise
+        finally:
+            self.slots.forget(runs)
         logger.warning("Handed %s job(s) back.", len(runs))

@@ -50,6 +50,8 @@ class Entry:
     is_done: bool = False
     held_up: int = 0
     """How often somebody's lock was in its way."""
+    is_patient: bool = True
+    """Whether it is repeated until nothing is in its way; else, alone, it is tried once."""
 
 
 @dataclass(slots=True, eq=False)
@@ -83,8 +85,8 @@ class GroupWriter:
         return cast("Written | None", self._submit_one(finish_jobs, outcome))
 
     def finish_many(self, outcomes: list[Outcome]) -> list[Written | BaseException | None]:
-        """Write outcomes of several jobs; an error stands where one was refused."""
-        entries = self._submit(finish_jobs, outcomes)
+        """Write outcomes of several jobs; an error stands where one was refused, or held up."""
+        entries = self._submit(finish_jobs, outcomes, is_patient=False)
         return [entry.answer if entry.error is None else entry.error for entry in entries]
 
     def call(self, operation: Callable[[Connection], T]) -> T:
@@ -101,11 +103,15 @@ class GroupWriter:
         return entry.answer
 
     def _submit(
-        self, write: Callable[[Any, list[Any]], list[Any]], items: list[Any]
+        self,
+        write: Callable[[Any, list[Any]], list[Any]],
+        items: list[Any],
+        *,
+        is_patient: bool = True,
     ) -> list[Entry]:
         """Put operations among the pending ones; wait until they are done, leading if need be."""
         caller = Caller(len(items))
-        entries = [Entry(write, item, caller) for item in items]
+        entries = [Entry(write, item, caller, is_patient=is_patient) for item in items]
         caller.gate.acquire()
         with self._mutex:
             self._pending += entries
@@ -138,11 +144,12 @@ class GroupWriter:
                 caller.wake()
 
     def _write(self, batch: list[Entry]) -> None:
-        groups: dict[Any, list[Entry]] = {save_checkpoints: []}  # first, since slots wait for them
+        groups: dict[Any, list[Entry]] = {(save_checkpoints, False): []}  # slots wait for them
         for entry in batch:
-            if not entry.held_up:
-                groups.setdefault(entry.write, []).append(entry)
-        for write, entries in groups.items():
+            if not entry.held_up:  # plain successes are a commit of their own, and answered apart
+                is_plain = getattr(entry.item, "is_plain_success", False)
+                groups.setdefault((entry.write, is_plain), []).append(entry)
+        for (write, _), entries in groups.items():
             if entries:
                 self._write_group(write, entries)
         self._write_held_up([entry for entry in batch if entry.held_up and not entry.is_done])
@@ -154,7 +161,7 @@ class GroupWriter:
         """
         for entry in sorted(entries, key=lambda entry: entry.held_up):
             self._write_group(entry.write, [entry])
-            if not entry.is_done:
+            if not entry.is_done or (entry.error is not None and is_held_up(entry.error)):
                 return
 
     def _write_group(self, write: Any, entries: list[Entry]) -> None:
@@ -173,6 +180,9 @@ class GroupWriter:
             logger.warning("A durable write waits for a lock that somebody holds: %s", error)
             for entry in entries:
                 entry.held_up += 1
+            if len(entries) == 1 and not entries[0].is_patient:
+                entries[0].error = error
+                entries[0].is_done = True
         elif len(entries) > 1:
             for entry in entries:
                 self._write_group(write, [entry])

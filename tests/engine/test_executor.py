@@ -5,7 +5,7 @@ import logging
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone, translation
 
 from django_durable import RetryAfter, current_job, get_job, step, task
@@ -13,8 +13,11 @@ from django_durable.engine import claims, liveness, registry
 from django_durable.engine.checkpoints import load_checkpoints
 from django_durable.engine.executor import execute
 from django_durable.engine.replay import History
-from django_durable.engine.run import Run
+from django_durable.engine.run import Ending, Run, Stop
+from django_durable.engine.slots import drop_open_transactions
+from django_durable.engine.threads import release_connections
 from django_durable.models import Job
+from django_durable.signals import job_started
 from django_durable.testing import run_jobs
 from django_durable.testing.running import DirectWriter
 from tests.builders import (
@@ -23,13 +26,23 @@ from tests.builders import (
     error_of,
     outcomes_of,
     policy,
+    receiver_of,
     resumed_job,
     rewritten_job,
     statements,
 )
+from tests.sessions import PATIENCE, threads
 from tests.testapp.models import Account
 
 pytestmark = pytest.mark.django_db
+
+
+begun: list[str] = []
+
+
+@task
+def note_that_it_begins() -> None:
+    begun.append("body")
 
 
 class UnprintableError(Exception):
@@ -380,3 +393,35 @@ class AtomicStatementCountTests:
 
         assert ["durable_checkpoint" in sql for sql in sent] == [True, False]
         assert len(commits) == 1
+
+
+def test_a_run_whose_worker_was_declared_lost_does_not_begin() -> None:
+    """It waited for a slot, and nobody has given the job back yet."""
+    job = note_that_it_begins.enqueue()
+    run = claimed_run(job)
+    run.lease_is_fresh = lambda: False
+    run.ending = Ending(stop=Stop.LEASE_LOST)
+    begun.clear()
+
+    with receiver_of(job_started, lambda **_: begun.append("told")):
+        execute(run)
+
+    assert begun == []
+    job.refresh()
+    assert job.state == "RUNNING"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_transaction_left_open_and_closed_is_not_met_by_the_next_job() -> None:
+    def leave_one_open() -> bool:
+        release_connections()  # from now on it is noted when one is opened
+        transaction.atomic().__enter__()
+        connection.close()
+        connection.connection = None  # as a pool has it, which workers use
+        release_connections()
+        drop_open_transactions()
+        in_atomic_block: bool = connection.in_atomic_block
+        return in_atomic_block
+
+    with threads(1) as start:
+        assert not start(leave_one_open).result(PATIENCE)

@@ -245,6 +245,33 @@ class TurnTests:
         assert labels(found) == ["~last"]
         assert looks < 6
 
+    def test_it_rests_when_it_has_seen_all_and_none_has_room(
+        self, by: claims.Claimant, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(limits, "MOST_KEYS", 32)
+        crm = limited(rate=1, period=HOUR)
+        for n in range(100):
+            crm.enqueue(f"{n:03}", 1)
+            crm.enqueue(f"{n:03}", 2)
+        while Job.objects.filter(state="RUNNING").count() < 100:
+            claim(by, limit=100)
+
+        pauses = [claim(by).look_again_in for _ in range(30)]
+
+        assert all(pauses)
+        assert 3 <= sum(1 for pause in pauses if pause and pause > 60) <= 10
+
+    def test_a_queue_without_room_is_not_looked_at_again_and_again(
+        self, by: claims.Claimant
+    ) -> None:
+        Queue.objects.bulk_create([Queue(name="default", concurrency=1)])
+        crm = limited(concurrency=1)
+        for n in range(100):
+            crm.enqueue(f"{n:03}")
+        assert len(claim(by).jobs) == 1
+
+        assert claim(by).look_again_in is None
+
 
 class MergeTests:
     def test_with_jobs_without_limits_by_priority_due_time_and_age(

@@ -15,6 +15,7 @@ from django_durable.engine import checkpoints
 from django_durable.engine import writer as module
 from django_durable.engine.checkpoints import Saved
 from django_durable.engine.sql import Connection
+from django_durable.engine.states import JobState
 from django_durable.engine.writer import Caller, GroupWriter
 from django_durable.models import Job
 from tests.protocol.lossy import Fate
@@ -113,6 +114,21 @@ def test_a_bad_row_is_written_alone_and_its_neighbours_land(
     assert isinstance(failure_of(futures[1]), psycopg.DataError)
     assert [len(checkpoints_of(job)) for job in jobs] == [1, 0, 1]
     assert batches == [3, 1, 1, 1]
+
+
+def test_a_bad_end_does_not_cost_its_neighbours_their_answers(stage: Stage) -> None:
+    writer, jobs = stage.writer(), claimed_jobs(new_worker(), 3)
+    good, bad, failed = (
+        outcome(jobs[0]),
+        outcome(jobs[1], JobState.FAILED, error="no JSON"),
+        outcome(jobs[2], JobState.FAILED, error="{}"),
+    )
+    futures = together(stage, writer, [partial(writer.finish, one) for one in (good, bad, failed)])
+
+    assert isinstance(failure_of(futures[1]), psycopg.DataError)
+    assert [state_of(job) for job in jobs] == ["SUCCESSFUL", "RUNNING", "FAILED"]
+    assert futures[0].result(PATIENCE) is not None, "nobody is told that the job has ended"
+    assert futures[2].result(PATIENCE) is not None
 
 
 @pytest.mark.parametrize("fate", list(Fate), ids=lambda fate: fate.value)

@@ -48,6 +48,20 @@ def test_slow_jobs_behind_quick_ones_are_handed_back_and_run_elsewhere(
     assert all(gates.count(f"body-slow-{n}") == 1 for n in range(6)), first.output
 
 
+def test_a_place_under_a_limit_is_taken_as_soon_as_an_end_is_written(
+    workers: Workers, gates: Gates
+) -> None:
+    long = stories.gated.enqueue("long")
+    workers.start("--slots", "4").has_lock()
+    gates.reached("body-long")
+
+    enqueue_many([stories.one_at_a_time.bind() for _ in range(60)])
+
+    eventually(lambda: how_many("SUCCESSFUL") == 60, "one after the other, each at once", 10)
+    gates.open("body-long")
+    job_is(long, "SUCCESSFUL")
+
+
 def test_told_to_stop_amid_many_small_jobs_it_leaves_none_behind(workers: Workers) -> None:
     enqueue_small(MANY)
     worker = workers.start().has_lock()

@@ -10,6 +10,7 @@ from django.utils.timezone import get_current_timezone_name
 from django.utils.translation import get_language
 
 from django_durable import (
+    Limit,
     RetryPolicy,
     current_job,
     current_step,
@@ -58,6 +59,11 @@ def quick(ref: str) -> str:
 
 @task(path="stories.nothing")
 def nothing() -> None:
+    pass
+
+
+@task(path="stories.one_at_a_time", limit=Limit("one-at-a-time", concurrency=1))
+def one_at_a_time() -> None:
     pass
 
 

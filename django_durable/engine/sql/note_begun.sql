@@ -1,6 +1,6 @@
 -- Does:    notes of running jobs that were claimed ahead that they have begun.
 -- Takes:   job_ids and lease_tokens.
--- Returns: nothing.
+-- Returns: a row for each: id.
 -- Locks:   the job rows for no key update, skip locked: it is done again.
 -- Index:   durable_job_pkey.
 with begun as (
@@ -16,3 +16,4 @@ update durable_job as job set
     claimed_ahead = false, started_at = coalesce(job.started_at, job.claimed_at)
 from begun
 where job.id = begun.id
+returning job.id
