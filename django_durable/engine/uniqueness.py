@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from django.db import connections, transaction
 
@@ -143,14 +144,15 @@ def submit_part(alias: str, rows: Sequence[NewJob]) -> list[Job | NotUniqueError
     return [
         as_job(alias, new, inserted[new.id])
         if new.id in inserted
-        else known.get(new.unique_key or "") or _submit_or_refuse(alias, new)
+        else known.get(new.id) or _submit_or_refuse(alias, new)
         for new in rows
     ]
 
 
-def _find_unchanged(alias: str, rows: Sequence[NewJob]) -> dict[str, Job]:
-    """The jobs in the way that are to be returned as they are, by key."""
-    keys = [new.unique_key or "" for new in rows if new.on_conflict == "return"]
+def _find_unchanged(alias: str, rows: Sequence[NewJob]) -> dict[UUID, Job]:
+    """The jobs in the way that are to be returned as they are, by the row that is not inserted."""
+    returning = [new for new in rows if new.on_conflict == "return"]
+    keys = [new.unique_key or "" for new in returning]
     found = enqueueing.find_unique(connections[alias], keys) if keys else {}
     holders = {holder.job_id: key for key, holder in found.items() if not holder.is_expired}
     queued = [holder.job_id for holder in found.values() if holder.is_queued]
@@ -160,7 +162,7 @@ def _find_unchanged(alias: str, rows: Sequence[NewJob]) -> dict[str, Job]:
     for job in job_rows(alias).filter(pk__in=stay) if stay else ():
         job.is_duplicate = True
         jobs[holders[job.pk]] = job
-    return jobs
+    return {new.id: jobs[key] for new in returning if (key := new.unique_key or "") in jobs}
 
 
 def _submit_or_refuse(alias: str, new: NewJob) -> Job | NotUniqueError:
