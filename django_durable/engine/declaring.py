@@ -68,12 +68,20 @@ class Declaring:
             row, values = known.get(name), declared.get(name)
             if row is not None and not self._may_speak(row.declared_by, version, versions):
                 continue
-            if values is not None:
-                self._declare(name, values, row, version)
-            elif row is not None and _is_gone(row):
-                schedules.retire_schedule(self.alias, name, version)
-                logger.warning("Schedule %s is declared no more, and rests from now on.", name)
+            try:
+                self._bring_in(name, values, row, version)
+            except DurableError as error:
+                if self._is_first:
+                    logger.error("Schedule %s cannot be changed: %s", name, error)
         self._is_first = False
+
+    def _bring_in(self, name: str, values: ScheduleValues | None, row: Any, version: str) -> None:
+        """Raises: DurableError, if a row's own values and those of the code do not fit together."""
+        if values is not None:
+            self._declare(name, values, row, version)
+        elif row is not None and _is_gone(row):
+            schedules.retire_schedule(self.alias, name, version)
+            logger.warning("Schedule %s is declared no more, and rests from now on.", name)
 
     def _declared_here(self) -> dict[str, ScheduleValues]:
         found = {}
@@ -234,9 +242,14 @@ def read_call(task_path: str, arguments: str) -> instances.Arguments:
 
 
 def resume(alias: str, name: str) -> None:
-    """Let a schedule go on, from its next tick. Raises: InvalidOptionError."""
+    """Let a paused schedule go on, from its next tick. Raises: InvalidOptionError.
+
+    One that does not rest is left alone: a tick of it may be due.
+    """
     with transaction.atomic(using=alias):
         row = firing.locked(alias, name)
+        if rows.schedules(alias).filter(pk=name, paused_at__isnull=True).exists():
+            return
         anew = _with_next(row, {"paused_at": None}, anew=True)
         schedules.change_schedule(alias, name, anew)
 

@@ -13,7 +13,7 @@ from django_durable.engine import registry
 from django_durable.exceptions import InvalidOptionError, TaskDefinitionError
 from django_durable.models import Schedule, Worker
 from tests.builders import redeployed
-from tests.scheduled import HOURLY, boot, names, new_schedule, row_of, worker_of
+from tests.scheduled import HOURLY, boot, names, new_schedule, rewrite, row_of, worker_of
 
 pytestmark = pytest.mark.django_db
 PATH = "scheduled.report"
@@ -130,6 +130,21 @@ class DeclarationTests:
 
         assert names() == ["good"]
         assert caplog.text.count("Schedule bad cannot be made") == 1
+
+    def test_one_whose_row_does_not_fit_stops_no_other(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Nor does it end the worker."""
+        declare(Cron(HOURLY, name="bad"), Cron(HOURLY, name="good"))
+        boot(worker_of("v1"))
+        rewrite("bad", timezone="Mars/Olympus_Mons")
+        declare(Cron("1 * * * *", name="bad"), Cron("1 * * * *", name="good"))
+
+        with caplog.at_level(logging.ERROR):
+            boot(worker_of("v2")).sync()
+
+        assert (cron_of("bad"), cron_of("good")) == (HOURLY, "1 * * * *")
+        assert caplog.text.count("Schedule bad cannot be changed: tz 'Mars/Olympus_Mons'") == 1
 
 
 class ChangedCodeTests:
