@@ -64,6 +64,7 @@ class Declaring:
         declared = self._declared_here()
         known = {row.name: row for row in rows.schedules(self.alias)}
         version, versions = self._own_version()
+        _set_back(self.alias, known.values())
         for name in sorted({*declared, *known}):
             row, values = known.get(name), declared.get(name)
             if row is not None and not self._may_speak(row.declared_by, version, versions):
@@ -131,6 +132,25 @@ class Declaring:
                     )
             elif row.retired_at is not None or _differs(row.declared, text):
                 _take_over(self.alias, name, values, text, version)
+
+
+def _set_back(alias: str, found: Iterable[Any]) -> None:
+    """Let schedules go on from now whose latest tick lies ahead: the clock went back since.
+
+    What was decided on is not decided on again.
+    """
+    now = _now(alias)
+    for row in found:
+        if row.last_tick_at is None or row.last_tick_at <= now:
+            continue
+        try:
+            upcoming = parse_rule(row.cron, row.timezone).next_after(now)
+        except DurableError:
+            continue  # edited by hand; who fires it says so
+        if upcoming is not None and row.next_tick_at is not None and upcoming < row.next_tick_at:
+            unchanged = rows.schedules(alias).filter(pk=row.pk, next_tick_at=row.next_tick_at)
+            unchanged.filter(cron=row.cron, timezone=row.timezone).update(next_tick_at=upcoming)
+            logger.warning("Schedule %s goes on from now: the clock was ahead.", row.pk)
 
 
 def _is_gone(row: Any) -> bool:
@@ -233,6 +253,8 @@ def read_call(task_path: str, arguments: str) -> instances.Arguments:
         if not isinstance(json.loads(arguments), dict):
             raise ValueError("it is no object")
         call = instances.read_arguments(arguments, task.signature)
+    except RecursionError:
+        raise InvalidArgumentsError(path=task_path, reason="they are nested too deep") from None
     except (ValueError, TypeError, KeyError, UndecodableError) as error:
         written = 'they are JSON such as {"args": [7], "kwargs": {}}'
         reason = f"{str(error).rstrip('.')}; {written}"

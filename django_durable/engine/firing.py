@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeGuard
 from uuid import UUID
 
 from django.db import connections, transaction
@@ -21,6 +21,7 @@ from django_durable.engine import intake, outcomes, registry, schedules
 from django_durable.engine.clock import machine_seconds
 from django_durable.engine.faults import is_connection_error
 from django_durable.engine.instances import decode_arguments, storable
+from django_durable.engine.options import check_text
 from django_durable.engine.schedules import Decision, LockedSchedule
 from django_durable.engine.sql import execute
 from django_durable.engine.states import TickOutcome
@@ -214,9 +215,14 @@ def enqueue_tick(
 # --- by hand
 
 
+def is_name(name: object) -> TypeGuard[str]:
+    """Whether the database could be asked for a schedule of that name."""
+    return isinstance(name, str) and check_text(name) is None
+
+
 def locked(alias: str, name: object) -> LockedSchedule:
     """Lock a schedule. Raises: InvalidOptionError if there is none of that name."""
-    row = schedules.lock_schedule(connections[alias], name) if isinstance(name, str) else None
+    row = schedules.lock_schedule(connections[alias], name) if is_name(name) else None
     if row is None:
         reason = "there is no such schedule; manage.py durable schedules lists them."
         raise InvalidOptionError(option="schedule", value=name, reason=reason)

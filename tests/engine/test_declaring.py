@@ -13,7 +13,16 @@ from django_durable.engine import registry
 from django_durable.exceptions import InvalidOptionError, TaskDefinitionError
 from django_durable.models import Schedule, Worker
 from tests.builders import redeployed
-from tests.scheduled import HOURLY, boot, names, new_schedule, rewrite, row_of, worker_of
+from tests.scheduled import (
+    HOURLY,
+    boot,
+    database_now,
+    names,
+    new_schedule,
+    rewrite,
+    row_of,
+    worker_of,
+)
 
 pytestmark = pytest.mark.django_db
 PATH = "scheduled.report"
@@ -145,6 +154,32 @@ class DeclarationTests:
 
         assert (cron_of("bad"), cron_of("good")) == (HOURLY, "1 * * * *")
         assert caplog.text.count("Schedule bad cannot be changed: tz 'Mars/Olympus_Mons'") == 1
+
+
+class ClockTests:
+    def test_after_the_clock_was_ahead_a_schedule_goes_on_from_now(self) -> None:
+        new_schedule("tea")
+        new_schedule("bad")
+        ahead = database_now() + timedelta(days=3)
+        for name in ("tea", "bad"):
+            rewrite(name, last_tick_at=ahead, next_tick_at=ahead + timedelta(hours=1))
+        rewrite("bad", cron="nonsense")
+
+        boot(worker_of("v1"))
+
+        upcoming = row_of("tea").next_tick_at
+        assert upcoming is not None
+        assert database_now() < upcoming < ahead
+        assert row_of("bad").next_tick_at == ahead + timedelta(hours=1)
+
+    def test_one_whose_next_tick_is_far_is_left_alone(self) -> None:
+        new_schedule("tea")
+        ahead = database_now() + timedelta(days=3)
+        rewrite("tea", next_tick_at=ahead)
+
+        boot(worker_of("v1"))
+
+        assert row_of("tea").next_tick_at == ahead
 
 
 class ChangedCodeTests:

@@ -470,10 +470,11 @@ class ByHandTests:
 
         assert ticks_of() == []
 
+    @pytest.mark.parametrize("name", ["coffee", "a\x00", "\ud800", None])
     @pytest.mark.parametrize("verb", [run_schedule, pause_schedule, resume_schedule])
-    def test_an_unknown_schedule_is_refused(self, verb: Any) -> None:
+    def test_an_unknown_schedule_is_refused(self, verb: Any, name: Any) -> None:
         with pytest.raises(InvalidOptionError, match="no such schedule"):
-            verb("coffee")
+            verb(name)
 
     def test_a_task_that_is_gone_is_named(self) -> None:
         new_schedule()
