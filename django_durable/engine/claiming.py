@@ -30,12 +30,13 @@ SUSPECT_SECONDS = 30.0
 EMPTYING_SECONDS = 10.0
 """How long it claims nothing else for that; then it goes on, and tries again later."""
 
-FLOOD, FLOOD_SECONDS = 10, 0.2
+FLOOD, FLOOD_SECONDS = 10, 0.05
 """So many claims in so short a time that found something: looking beats being told."""
 BACKLOGGED_SECONDS = 0.005
 """How soon a worker looks again that is not told of new jobs."""
 CALM_SECONDS = 0.05
 """When it finds nothing for so long, it wants to be told again."""
+ROUND = 50
 SOON_SECONDS = 1.0
 """A burst of work waits so long for a limit that leaves room again."""
 
@@ -128,7 +129,9 @@ class Claimer:
         if slots.waiting > slots.low_water:
             return 0, 0
         limit = min(max(slots.free, 1), slots.wear.room)
-        return limit, min(wanted - slots.waiting, slots.wear.room - limit)
+        ahead = min(wanted - slots.waiting, slots.wear.room - limit)
+        # few different numbers, so that few statements are planned
+        return limit, ahead - (limit + ahead) % ROUND if limit + ahead > ROUND else ahead
 
     def _share(self, limit: int, ahead: int, *, queues: int) -> tuple[int, int]:
         """A queue's part of what is to be claimed, where several queues have ready jobs.

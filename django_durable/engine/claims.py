@@ -13,8 +13,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.db import connections, transaction
@@ -23,9 +22,9 @@ from django.db.models import Q
 from django_durable.engine import limits, registry
 from django_durable.engine.choosing import Choice, Gates, Offered, count_heads, in_turn, offer
 from django_durable.engine.limits import Fit, Key, Places, QueueLimit, Turn
+from django_durable.engine.locking import lock_ids, lock_ready
 from django_durable.engine.preparing import in_few_trips, note_server, prepared
 from django_durable.engine.rows import jobs as job_rows
-from django_durable.engine.rows import load_jobs
 from django_durable.engine.sql import Connection, execute, fetch_all, fetch_one, id_array, load
 from django_durable.engine.states import JobState
 
@@ -261,7 +260,7 @@ class _Chooser:
             if queue_name not in self._gates.limited or self._room_of(queue_name) > 0
             for found, _ in in_turn(keys, self._most)
         ]
-        self._rows = {row.pk: row for row in _lock_ids(self._claimant.alias, ids)}
+        self._rows = {row.pk: row for row in lock_ids(self._claimant.alias, ids)}
 
     def _room_of(self, queue_name: str) -> int:
         places = self._places.get(queue_name)
@@ -281,7 +280,9 @@ class _Chooser:
         offered = list(offer(self._keys, self._rows, queue_name=queue_name, most=self._most))
         if offered:
             most = self._count_wanted(queue_name, offered, most)
-        rows = _lock_ready(self._claimant, queue_name, suspects=self._suspects, limit=most)
+        fit = _suspect(self._claimant) if self._suspects else ~_suspect(self._claimant)
+        known = self._claimant.task_paths
+        rows = lock_ready(self._claimant.alias, known, queue_name, fit, most=most)
         choice.take(queue_name, rows, offered, places)
 
     def _count_wanted(self, queue_name: str, offered: Sequence[Offered], most: int) -> int:
@@ -301,45 +302,6 @@ class _Chooser:
             served = [key for key in keys if self._choice.takes_from(key)]
             if served:
                 self._claimant.turns[pair].cursor = served[-1].limit_key
-
-
-def _lock_ready(claimant: Claimant, queue_name: str, *, suspects: bool, limit: int) -> list[Job]:
-    if limit <= 0:
-        return []
-    fit = _suspect(claimant) if suspects else ~_suspect(claimant)
-    statement, params = _compile_claim(claimant.alias, tuple(claimant.task_paths), queue_name, fit)
-    return load_jobs(claimant.alias, statement, [*params, limit])
-
-
-def _lock_ids(alias: str, ids: Sequence[UUID]) -> list[Job]:
-    if not ids:
-        return []
-    ready = job_rows(alias).filter(pk__in=ids, state=JobState.READY).order_by("pk")
-    locking = ready.select_for_update(skip_locked=True, no_key=True)
-    return load_jobs(alias, *locking.query.get_compiler(alias).as_sql())
-
-
-@lru_cache(maxsize=256)
-def _compile_claim(
-    alias: str, task_paths: tuple[str, ...], queue_name: str, fit: Q
-) -> tuple[str, tuple[Any, ...]]:
-    """The claim's SELECT, as Django writes it; kept, since writing it takes longer than running.
-
-    Its last parameter is how many.
-    """
-    ready = (
-        job_rows(alias)
-        .filter(fit, state=JobState.READY, queue_name=queue_name)
-        .filter(task_path__in=task_paths, limit_name__isnull=True)
-        .order_by("-priority", "due_at", "id")
-        .select_for_update(skip_locked=True, no_key=True)
-    )
-    statement, params = ready[:ANY_NUMBER].query.get_compiler(alias).as_sql()
-    return statement.replace(f"LIMIT {ANY_NUMBER}", "LIMIT %s"), tuple(params)
-
-
-ANY_NUMBER = 987_654_321
-"""Stands for the number of jobs while the statement is written."""
 
 
 def _mark_running(

@@ -51,15 +51,23 @@ def is_direct(connection: Any) -> bool:
     return isinstance(session, psycopg.Connection) and _is_direct.get(session, False)
 
 
+PLAN_ONCE = """
+select set_config('plan_cache_mode', 'force_generic_plan', true),
+    set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)
+"""
+"""For the length of a transaction: keep plans, of which all go by index and in its order."""
+
+
 @contextmanager
 def in_few_trips(connection: Any) -> Iterator[None]:
     """What the outermost transaction does in here, and its COMMIT, travel together as far as nobody
-    waits for an answer; on a session that is known to be direct.
+    waits for an answer, and plans are kept; on a session that is known to be direct.
     """
     if not is_direct(connection) or len(connection.atomic_blocks) != 1:
         yield
         return
     with connection.connection.pipeline():
+        connection.connection.execute(PLAN_ONCE)
         yield
         connection.connection.commit()
 

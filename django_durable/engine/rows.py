@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.apps import apps
-from django.db import connections
 from django.db.models import NOT_PROVIDED
 from django.db.models.base import ModelState
 from psycopg.types.datetime import TimestamptzLoader
@@ -109,16 +108,16 @@ def _made(model: Any, alias: str, columns: dict[str, Any]) -> Job:
     return job
 
 
-def load_jobs(alias: str, statement: str, params: Sequence[Any]) -> list[Job]:
+def load_jobs(connection: Any, statement: str, params: Sequence[Any] | None = None) -> list[Job]:
     """The rows of a SELECT of all columns of jobs, as Django wrote it.
 
     What ``from_db`` and ``__init__`` would do takes longer than the statement.
     """
     model = apps.get_model("durable", "Job")
     names = [field.attname for field in model._meta.concrete_fields]
-    with connections[alias].cursor() as cursor:
+    with connection.cursor() as cursor:
         # Django's own loader of times is Python; the driver's is C and gives UTC as well
         cursor.cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
         cursor.execute(statement, params)
         rows = cursor.fetchall()
-    return [_made(model, alias, dict(zip(names, row, strict=True))) for row in rows]
+    return [_made(model, connection.alias, dict(zip(names, row, strict=True))) for row in rows]

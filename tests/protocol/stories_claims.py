@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection, connections, models, transaction
 
-from django_durable.engine import claims, liveness, membership, sessions, worker
+from django_durable.engine import claims, liveness, locking, membership, sessions, worker
 from django_durable.engine.checkpoints import load_checkpoints
 from django_durable.engine.claiming import Claimer
 from django_durable.engine.clock import machine_seconds
@@ -244,7 +244,7 @@ RULES = [
         off={
             "for update": both(
                 patched(JobQuerySet, "select_for_update", lock_against_foreign_keys),
-                patched(claims, "_compile_claim", claims._compile_claim.__wrapped__),
+                patched(locking, "_write", locking._write.__wrapped__),
             )
         },
         symptom="a foreign key hid the job",

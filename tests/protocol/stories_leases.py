@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from types import ModuleType
 from typing import Any
+from uuid import UUID
 
 from django.db import connection
 
@@ -228,12 +230,15 @@ def each_claim_has_a_token_of_its_own(stage: Stage) -> None:
     assert not save(job).held, "the former holder's token is good again"
 
 
-def mark_by_the_old_token(claimant: claims.Claimant, jobs: list[Job], *aheads: Any) -> None:
-    _mark_running(claimant, jobs, *aheads)
+def mark_by_the_old_token(
+    claimant: claims.Claimant, jobs: list[Job], aheads: frozenset[UUID], **times: Any
+) -> datetime:
+    claimed_at = _mark_running(claimant, jobs, aheads, **times)
     for job in jobs:
         job.lease_token = 1
     with connection.cursor() as cursor:
         cursor.execute("update durable_job set lease_token = 1 where state = 'RUNNING'")
+    return claimed_at
 
 
 _mark_running = claims._mark_running

@@ -14,6 +14,7 @@ from django_durable.engine import (
     enqueueing,
     families,
     liveness,
+    locking,
     outcomes,
     retention,
     sessions,
@@ -308,7 +309,7 @@ CHORES: dict[str, tuple[Callable[[], Sequence[Model]], Callable[[], Any], Switch
         claim_two,
         both(
             patched(JobQuerySet, "select_for_update", wait_for_locks),
-            patched(claims, "_compile_claim", claims._compile_claim.__wrapped__),
+            patched(locking, "_write", locking._write.__wrapped__),
         ),
     ),
 }
