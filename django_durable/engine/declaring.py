@@ -183,6 +183,7 @@ def _take_over(alias: str, name: str, values: ScheduleValues, text: str, version
         return  # removed by an operator meanwhile
     before = _from_text(row.declared)
     untouched = {n: v for n, v in asdict(values).items() if getattr(row, n) == before.get(n)}
+    check_policies(untouched.get("missed", row.missed), untouched.get("overlap", row.overlap))
     marks = {"declared": text, "declared_by": version, "retired_at": None}
     back = row.retired_at is not None
     schedules.change_schedule(alias, name, _with_next(locked, untouched, anew=back) | marks)

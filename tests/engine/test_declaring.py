@@ -155,6 +155,23 @@ class DeclarationTests:
         assert (cron_of("bad"), cron_of("good")) == (HOURLY, "1 * * * *")
         assert caplog.text.count("Schedule bad cannot be changed: tz 'Mars/Olympus_Mons'") == 1
 
+    def test_what_contradicts_an_operator_s_change_is_told_and_not_taken_over(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        declare(Cron(HOURLY, missed="one", overlap="skip"))
+        boot(worker_of("v1"))
+        change_schedule(PATH, overlap="cancel")
+        declare(Cron(HOURLY, missed="all", overlap="queue"))
+
+        with caplog.at_level(logging.ERROR):
+            boot(worker_of("v2"))
+
+        assert (row_of(PATH).missed, row_of(PATH).overlap) == ("one", "cancel")
+        assert f"Schedule {PATH} cannot be changed" in caplog.text
+        change_schedule(PATH, overlap="queue")
+        boot(worker_of("v3"))
+        assert (row_of(PATH).missed, row_of(PATH).overlap) == ("all", "queue")
+
 
 class ClockTests:
     def test_after_the_clock_was_ahead_a_schedule_goes_on_from_now(self) -> None:
