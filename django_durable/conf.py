@@ -20,6 +20,9 @@ from django_durable.retry import RetryPolicy
 LANGUAGE, TIMEZONE, USER = "language", "timezone", "user"
 """What every job's context may hold; the names of providers must differ."""
 SHORTEST_LEASE = timedelta(seconds=2)
+LONGEST_TIMEOUT = timedelta(days=24)
+"""The server counts its timeouts in milliseconds, in 31 bits."""
+LONGEST = timedelta(days=36_500)
 MILLISECOND = timedelta(milliseconds=1)
 DEFAULT_RETENTION: dict[str, timedelta | None] = {
     "SUCCESSFUL": timedelta(days=7),
@@ -142,8 +145,12 @@ def _is_names(value: Any) -> bool:
     )
 
 
-def _is_duration(value: Any, least: timedelta = timedelta(microseconds=1)) -> bool:
-    return isinstance(value, timedelta) and value >= least
+def _is_duration(value: Any) -> bool:
+    return isinstance(value, timedelta) and timedelta(0) < value <= LONGEST
+
+
+def _is_timeout(value: Any) -> bool:
+    return isinstance(value, timedelta) and SHORTEST_LEASE <= value <= LONGEST_TIMEOUT
 
 
 def _is_count(value: Any) -> bool:
@@ -208,17 +215,17 @@ _RULES: dict[str, tuple[Any, str]] = {
         "an integer of 2 or more, or None",
     ),
     "STATEMENT_TIMEOUT": (
-        lambda v: v is None or _is_duration(v, SHORTEST_LEASE),
-        "a timedelta of 2 seconds or more, or None",
+        lambda v: v is None or _is_timeout(v),
+        "a timedelta from 2 seconds to 24 days, or None",
     ),
     "IDLE_TRANSACTION_TIMEOUT": (
-        lambda v: v is None or _is_duration(v, SHORTEST_LEASE),
-        "a timedelta of 2 seconds or more, or None",
+        lambda v: v is None or _is_timeout(v),
+        "a timedelta from 2 seconds to 24 days, or None",
     ),
     "TASK_MODULES": (_is_names, "a list of module names"),
     "QUEUES": (lambda v: v is None or (_is_names(v) and bool(list(v))), "a list of names, or None"),
-    "LEASE": (lambda v: _is_duration(v, SHORTEST_LEASE), "a timedelta of 2 seconds or more"),
-    "POLL_INTERVAL": (_is_duration, "a positive timedelta"),
+    "LEASE": (_is_timeout, "a timedelta from 2 seconds to 24 days"),
+    "POLL_INTERVAL": (_is_duration, "a positive timedelta, of a hundred years at most"),
     "NOTIFY": (_is_notify, "True, False, or a dict of queue name to bool"),
     "MAX_LOST": (_is_count, "a positive integer"),
     "MAX_PAYLOAD_BYTES": (_is_count, "a positive integer, in bytes"),
@@ -227,8 +234,8 @@ _RULES: dict[str, tuple[Any, str]] = {
     "RETRY": (lambda v: isinstance(v, RetryPolicy), "a RetryPolicy"),
     "RETENTION": (
         _is_retention,
-        "a dict of SUCCESSFUL, CANCELLED, FAILED, EVENT to a timedelta or None, and of QUEUES to a "
-        "dict of queue names to such dicts without EVENT",
+        "a dict of SUCCESSFUL, CANCELLED, FAILED, EVENT to a timedelta of a hundred years at most, "
+        "or to None, and of QUEUES to a dict of queue names to such dicts without EVENT",
     ),
     "CONTEXT": (
         _is_context,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def get_schedule(name: object) -> Schedule:
     """A schedule by its name. Raises: InvalidOptionError."""
-    found = rows.schedules(_alias()).filter(pk=name).first() if isinstance(name, str) else None
+    found = rows.schedules(_alias()).filter(pk=name).first() if firing.is_name(name) else None
     if found is None:
         reason = "there is no such schedule; manage.py durable schedules lists them."
         raise InvalidOptionError(option="schedule", value=name, reason=reason)

@@ -76,6 +76,27 @@ def gone(job: Job) -> None:
 POLICIES = pytest.mark.parametrize("on_conflict", ["return", "reject", "replace"])
 
 
+def test_a_call_from_elsewhere_does_not_end_with_the_job_that_enqueued_the_one_it_replaced() -> (
+    None
+):
+    called = unique("replace", "queued").using(delay=HOUR, on_parent_end="cancel")
+
+    def parent() -> None:
+        enqueue(called, 1, "first")
+        enqueue(called, 1, "again")
+        sleep(HOUR)
+
+    redeployed("parents", parent).enqueue()
+    run_jobs()
+    (child,) = Job.objects.filter(task_path="rebuild")
+    assert (child.args, child.on_parent_end) == ([1, "again"], "cancel")
+
+    enqueue(called, 1, "theirs")
+
+    child.refresh()
+    assert (child.args, child.on_parent_end) == ([1, "theirs"], None)
+
+
 @POLICIES
 class ReplayTests:
     def test_it_is_told_the_same_although_the_key_is_free_by_then(self, on_conflict: Any) -> None:

@@ -7,7 +7,7 @@ import pytest
 from django.db import OperationalError, connection, transaction
 
 from django_durable import Unique, cancel_job, enqueue, enqueue_many, retry_job, task
-from django_durable.engine import claims, outcomes, retention
+from django_durable.engine import claims, outcomes, retention, uniqueness
 from django_durable.engine.states import JobState
 from django_durable.models import Job
 from django_durable.testing import run_jobs
@@ -41,6 +41,12 @@ def succeed(job: Job) -> None:
         return_value="null",
     )
     outcomes.finish_jobs(connection, [outcome])
+
+
+def _end(job: Job) -> None:
+    (claimed,) = claims.claim_jobs(claimant(), ["default"], limit=9).jobs
+    assert claimed == job
+    succeed(claimed)
 
 
 class RaceTests:
@@ -104,6 +110,32 @@ class RaceTests:
         race(lambda: enqueue_many(replacing().bind(n, "new") for n in next(orders)), 4)
 
         assert Job.objects.filter(arguments__contains="new").count() == 40
+
+    def test_bulk_callers_do_not_deadlock_if_a_job_in_the_way_ends_between(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The first has the later key by then, and the second the earlier one."""
+        rule = Unique("unfinished", key=lambda shop, note="": shop)
+        calls = [rebuild.using(unique=rule).bind(shop) for shop in (1, 2)]
+        job = enqueue(calls[0].task, 1)
+        find = uniqueness._find_unchanged
+
+        with threads(2) as start:
+
+            def end_and_look(*args: Any) -> Any:
+                monkeypatch.setattr(uniqueness, "_find_unchanged", find)
+                start(lambda: _end(job)).result(20)
+                others.append(start(lambda: enqueue_many(calls)))
+                wait_until_blocked()
+                return find(*args)
+
+            others: list[Any] = []
+            monkeypatch.setattr(uniqueness, "_find_unchanged", end_and_look)
+            with transaction.atomic():
+                jobs = enqueue_many(calls)
+
+            assert others[0].result(20) == jobs
+        assert Job.objects.count() == 3
 
 
 class ClaimTests:

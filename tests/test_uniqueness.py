@@ -341,6 +341,22 @@ class ManyTests:
 
         assert sum(job.is_duplicate for job in jobs) == 50
 
+    def test_calls_of_one_key_that_disagree_are_each_taken_at_their_word(self) -> None:
+        def ruled(on_conflict: Any) -> Task[..., Any]:
+            key = lambda shop, note="": shop  # noqa: E731
+            return unique(Unique("queued", key=key, on_conflict=on_conflict))
+
+        first = enqueue(ruled("return"), 1, "old")
+
+        _, second = enqueue_many([ruled("return").bind(1), ruled("replace").bind(1, "new")])
+        with pytest.raises(BulkItemError) as refused:
+            enqueue_many([ruled("return").bind(1), ruled("reject").bind(1)])
+
+        assert second == first
+        assert refused.value.index == 1
+        first.refresh()
+        assert first.args == [1, "new"]
+
 
 @pytest.mark.django_db
 class RetryTests:

@@ -17,6 +17,7 @@ from django_durable.engine.faults import DATABASE_ERRORS, is_connection_error
 from django_durable.engine.sessions import (
     SlotSessions,
     count_connections,
+    engine_aliases,
     find_strays,
     look_at_slots,
 )
@@ -74,6 +75,14 @@ def look_around(alias: str) -> SlotSessions:
     declare_limits(alias)
     check_aliases(alias)
     return examine_slots(alias)
+
+
+def check_vendors(alias: str) -> None:
+    """Raises: NotReadyError if an alias of the engine's leads to another kind of database."""
+    for name in engine_aliases(alias):
+        if connections[name].vendor != "postgresql":
+            kind = connections[name].display_name
+            raise NotReadyError(reason=f"database {name!r} is {kind}, not PostgreSQL.")
 
 
 def check_migrations(alias: str) -> None:

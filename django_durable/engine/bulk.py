@@ -1,9 +1,10 @@
 """Many calls at once: all are enqueued, or none, in a bounded number of statements.
 
 Plain calls outside jobs are copied in, all in one statement; a few, and those inside a job, are
-inserted, in one for each thousand. So are unique ones, in the order of their keys;
-those with an idempotency key, and unique ones inside a job, go one by one in that order: two such
-transactions never wait for each other in a circle.
+inserted, in one for each thousand. So are unique ones, in the order of their keys; those with an
+idempotency key, and unique ones inside a job, go one by one in that order, so that two such
+transactions rarely wait for each other in a circle. They do if a job in the way ends while its key
+is looked at, or if they disagree on what becomes of it; then one of them is repeated.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from django.db import transaction
+from django.db import OperationalError, transaction
 
 from django_durable.engine import context, copying, intake, uniqueness
 from django_durable.engine.atomic import LeaseLost
 from django_durable.engine.copying import Batch
 from django_durable.engine.enqueueing import NewJob, Parent
+from django_durable.engine.faults import is_repeatable
 from django_durable.engine.inserting import as_job, insert, insert_calls, with_origin
 from django_durable.engine.intake import Request, numbered
 from django_durable.engine.run import ActiveStep, Ending, Run, Stop, active_step, require_run
@@ -27,6 +29,8 @@ from django_durable.exceptions import EnqueueError, InvalidOptionError, NotUniqu
 if TYPE_CHECKING:
     from django_durable.models import Job
 
+MOST_TRIES = 5
+"""How often all is enqueued anew that another transaction was in a circle with."""
 CHUNK = 1000
 """Jobs in one INSERT."""
 
@@ -70,7 +74,7 @@ def submit_many(requests: Sequence[Request]) -> list[Job]:
         return []
     run = require_run("enqueue_many()")
     calls = _read(requests, run, copies=run is None and len(requests) >= copying.LEAST)
-    jobs = _submit_outside(calls) if run is None else _submit_inside(run, calls)
+    jobs = _submit_outside_again(calls) if run is None else _submit_inside(run, calls)
     return [jobs[i] for i in range(len(requests))]
 
 
@@ -108,6 +112,17 @@ def _in_chunks(
 
 
 # --- outside jobs
+
+
+def _submit_outside_again(calls: Calls) -> Jobs:
+    """All in one transaction or savepoint, so that after a deadlock it can be done anew."""
+    for left in reversed(range(MOST_TRIES)):
+        try:
+            return _submit_outside(calls)
+        except OperationalError as error:
+            if not left or not is_repeatable(error):
+                raise
+    raise AssertionError("the last try returns or raises")
 
 
 def _submit_outside(calls: Calls) -> Jobs:

@@ -64,16 +64,25 @@ class Declaring:
         declared = self._declared_here()
         known = {row.name: row for row in rows.schedules(self.alias)}
         version, versions = self._own_version()
+        _set_back(self.alias, known.values())
         for name in sorted({*declared, *known}):
             row, values = known.get(name), declared.get(name)
             if row is not None and not self._may_speak(row.declared_by, version, versions):
                 continue
-            if values is not None:
-                self._declare(name, values, row, version)
-            elif row is not None and _is_gone(row):
-                schedules.retire_schedule(self.alias, name, version)
-                logger.warning("Schedule %s is declared no more, and rests from now on.", name)
+            try:
+                self._bring_in(name, values, row, version)
+            except DurableError as error:
+                if self._is_first:
+                    logger.error("Schedule %s cannot be changed: %s", name, error)
         self._is_first = False
+
+    def _bring_in(self, name: str, values: ScheduleValues | None, row: Any, version: str) -> None:
+        """Raises: DurableError, if a row's own values and those of the code do not fit together."""
+        if values is not None:
+            self._declare(name, values, row, version)
+        elif row is not None and _is_gone(row):
+            schedules.retire_schedule(self.alias, name, version)
+            logger.warning("Schedule %s is declared no more, and rests from now on.", name)
 
     def _declared_here(self) -> dict[str, ScheduleValues]:
         found = {}
@@ -125,6 +134,25 @@ class Declaring:
                 _take_over(self.alias, name, values, text, version)
 
 
+def _set_back(alias: str, found: Iterable[Any]) -> None:
+    """Let schedules go on from now whose latest tick lies ahead: the clock went back since.
+
+    What was decided on is not decided on again.
+    """
+    now = _now(alias)
+    for row in found:
+        if row.last_tick_at is None or row.last_tick_at <= now:
+            continue
+        try:
+            upcoming = parse_rule(row.cron, row.timezone).next_after(now)
+        except DurableError:
+            continue  # edited by hand; who fires it says so
+        if upcoming is not None and row.next_tick_at is not None and upcoming < row.next_tick_at:
+            unchanged = rows.schedules(alias).filter(pk=row.pk, next_tick_at=row.next_tick_at)
+            unchanged.filter(cron=row.cron, timezone=row.timezone).update(next_tick_at=upcoming)
+            logger.warning("Schedule %s goes on from now: the clock was ahead.", row.pk)
+
+
 def _is_gone(row: Any) -> bool:
     """Whether a row was declared by the code, which has its task still, and does so no more."""
     is_declared = row.declared is not None and row.retired_at is None
@@ -155,6 +183,7 @@ def _take_over(alias: str, name: str, values: ScheduleValues, text: str, version
         return  # removed by an operator meanwhile
     before = _from_text(row.declared)
     untouched = {n: v for n, v in asdict(values).items() if getattr(row, n) == before.get(n)}
+    check_policies(untouched.get("missed", row.missed), untouched.get("overlap", row.overlap))
     marks = {"declared": text, "declared_by": version, "retired_at": None}
     back = row.retired_at is not None
     schedules.change_schedule(alias, name, _with_next(locked, untouched, anew=back) | marks)
@@ -225,6 +254,8 @@ def read_call(task_path: str, arguments: str) -> instances.Arguments:
         if not isinstance(json.loads(arguments), dict):
             raise ValueError("it is no object")
         call = instances.read_arguments(arguments, task.signature)
+    except RecursionError:
+        raise InvalidArgumentsError(path=task_path, reason="they are nested too deep") from None
     except (ValueError, TypeError, KeyError, UndecodableError) as error:
         written = 'they are JSON such as {"args": [7], "kwargs": {}}'
         reason = f"{str(error).rstrip('.')}; {written}"
@@ -234,9 +265,14 @@ def read_call(task_path: str, arguments: str) -> instances.Arguments:
 
 
 def resume(alias: str, name: str) -> None:
-    """Let a schedule go on, from its next tick. Raises: InvalidOptionError."""
+    """Let a paused schedule go on, from its next tick. Raises: InvalidOptionError.
+
+    One that does not rest is left alone: a tick of it may be due.
+    """
     with transaction.atomic(using=alias):
         row = firing.locked(alias, name)
+        if rows.schedules(alias).filter(pk=name, paused_at__isnull=True).exists():
+            return
         anew = _with_next(row, {"paused_at": None}, anew=True)
         schedules.change_schedule(alias, name, anew)
 

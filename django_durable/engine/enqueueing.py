@@ -328,7 +328,9 @@ def free_unique(connection: Connection, job_id: UUID, key: str) -> None:
     execute(connection, FREE_UNIQUE, {"job_id": job_id, "unique_key": key})
 
 
-def replace_job(connection: Connection, job_id: UUID, new: NewJob, *, notify: bool) -> bool:
+def replace_job(
+    connection: Connection, job_id: UUID, new: NewJob, *, parent: Parent | None, notify: bool
+) -> bool:
     """Let a job stand for a newer call; False if it was claimed, ended or freed meanwhile."""
-    params = new.parameters() | {"job_id": job_id, "notify": notify}
+    params = new.parameters() | _parent_parameters(parent) | {"job_id": job_id, "notify": notify}
     return fetch_one(connection, REPLACE_JOB, params) is not None

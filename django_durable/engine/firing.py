@@ -12,16 +12,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeGuard
 from uuid import UUID
 
 from django.db import connections, transaction
 
 from django_durable.engine import intake, outcomes, registry, schedules
 from django_durable.engine.clock import machine_seconds
-from django_durable.engine.faults import is_connection_error, is_held_up, is_repeatable
+from django_durable.engine.faults import is_connection_error
 from django_durable.engine.instances import decode_arguments, storable
+from django_durable.engine.options import check_text
 from django_durable.engine.schedules import Decision, LockedSchedule
+from django_durable.engine.sql import execute
 from django_durable.engine.states import TickOutcome
 from django_durable.engine.ticks import Rule, parse_rule, read_rule
 from django_durable.exceptions import InvalidOptionError, NotUniqueError
@@ -36,9 +38,14 @@ MOST_BACKFILLED = 1000
 """Ticks in one backfill, which is one commit."""
 MOST_AT_ONCE = 50
 """Schedules that a worker decides on before it claims again."""
+EARLIEST_YEAR = 1970
 AGAIN_SECONDS = 10.0
 """How long a worker leaves a schedule alone whose tick it could not decide on."""
 LONGEST_PROBLEM = 500
+SECONDS_BETWEEN_LOOKS = GRACE.total_seconds() / 6
+"""Each worker looks at least so often, lest the ticks between two looks count as missed."""
+BRIEF_LOCKS = "set local lock_timeout = '250ms'"
+"""Somebody's open transaction may hold the same unique key, or the job that is to be cancelled."""
 
 
 @dataclass(slots=True)
@@ -81,9 +88,10 @@ class Firing:
                 return None
             try:
                 with transaction.atomic(using=self.alias):
+                    execute(connections[self.alias], BRIEF_LOCKS, {})
                     return row.name, _decide(self.alias, row)
             except Exception as error:
-                if is_connection_error(error) or is_repeatable(error) or is_held_up(error):
+                if is_connection_error(error):
                     raise
                 self._note(row, error)
                 return row.name, []
@@ -207,9 +215,14 @@ def enqueue_tick(
 # --- by hand
 
 
+def is_name(name: object) -> TypeGuard[str]:
+    """Whether the database could be asked for a schedule of that name."""
+    return isinstance(name, str) and check_text(name) is None
+
+
 def locked(alias: str, name: object) -> LockedSchedule:
     """Lock a schedule. Raises: InvalidOptionError if there is none of that name."""
-    row = schedules.lock_schedule(connections[alias], name) if isinstance(name, str) else None
+    row = schedules.lock_schedule(connections[alias], name) if is_name(name) else None
     if row is None:
         reason = "there is no such schedule; manage.py durable schedules lists them."
         raise InvalidOptionError(option="schedule", value=name, reason=reason)
@@ -270,6 +283,9 @@ def _ticks_of_range(row: LockedSchedule, since: Any, until: Any) -> Sequence[dat
         reason = "a range goes from an earlier to a later time, and not beyond now."
         raise InvalidOptionError(option="until", value=until, reason=reason)
     rule = read_rule(row.cron, row.timezone)
+    if since.year < EARLIEST_YEAR:
+        reason = f"there is nothing to make up before {EARLIEST_YEAR}."
+        raise InvalidOptionError(option="since", value=since, reason=reason)
     before = since - timedelta(microseconds=1)
     ticks, is_complete = rule.latest(before, until, most=MOST_BACKFILLED)
     if not is_complete:

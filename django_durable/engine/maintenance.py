@@ -16,7 +16,7 @@ from typing import Any
 from django_durable.engine import approvals, families, liveness, outcomes, waits
 from django_durable.engine.clock import machine_seconds
 from django_durable.engine.declaring import Declaring
-from django_durable.engine.firing import Firing
+from django_durable.engine.firing import SECONDS_BETWEEN_LOOKS, Firing
 from django_durable.engine.pruning import PRUNE_SECONDS, Pruner
 from django_durable.engine.states import JobState
 
@@ -78,7 +78,7 @@ class Maintenance:
             Chore(poll, self.fail_overdue),
             Chore(poll, self.cancel_children),
             Chore(PRUNE_SECONDS, declaring.sync),
-            Chore(poll, self.fire_schedules),
+            Chore(min(poll, SECONDS_BETWEEN_LOOKS), self.fire_schedules),
             Chore(PRUNE_SECONDS, self.close_approvals),
             Chore(PRUNE_SECONDS, Pruner(self.connection).look, machine_seconds() + PRUNE_SECONDS),
         ]

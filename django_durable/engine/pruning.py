@@ -16,6 +16,7 @@ from typing import Any
 from django_durable.conf import get_settings
 from django_durable.engine import limits, retention, schedules
 from django_durable.engine.clock import machine_seconds
+from django_durable.engine.faults import DATABASE_ERRORS
 from django_durable.engine.states import FINISHED
 
 WORKER_RETENTION = timedelta(days=7)
@@ -89,7 +90,11 @@ class Pruner:
     def _timed(self, take: Callable[[], bool]) -> bool:
         """Take a chunk, and fit the size of the next one to how long it took."""
         began = machine_seconds()
-        more = take()
+        try:
+            more = take()
+        except DATABASE_ERRORS:  # such as its timeout: the same chunk would fail for ever
+            self.chunk = SMALLEST_CHUNK
+            raise
         took = machine_seconds() - began
         if took > LOOK_SECONDS:
             self.chunk = max(SMALLEST_CHUNK, self.chunk // 2)

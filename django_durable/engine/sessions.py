@@ -52,9 +52,15 @@ def engine_alias(alias: str) -> str:
     return get_settings().ENGINE_DATABASE or alias
 
 
+def engine_aliases(alias: str) -> list[str]:
+    """All aliases by which the engine comes to the jobs' database ``alias``."""
+    others = {get_settings().ENGINE_DATABASE, get_settings().DIRECT_DATABASE} - {alias}
+    return [alias, *sorted(name for name in others if name)]
+
+
 def slot_aliases(alias: str) -> list[str]:
     """The aliases that jobs borrow connections of: all but those that only the engine uses."""
-    own = {get_settings().ENGINE_DATABASE, get_settings().DIRECT_DATABASE} - {alias}
+    own = engine_aliases(alias)[1:]
     return [name for name in postgresql_aliases() if name not in own]
 
 
@@ -216,8 +222,7 @@ def find_strays(alias: str) -> list[str]:
 
     Raises: psycopg.Error if one of them does not answer.
     """
-    others = {get_settings().ENGINE_DATABASE, get_settings().DIRECT_DATABASE} - {None, alias}
-    return sorted(name for name in others if name and _differ(alias, name))
+    return [name for name in engine_aliases(alias)[1:] if _differ(alias, name)]
 
 
 def _differ(alias: str, other: str) -> bool:

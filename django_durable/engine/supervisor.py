@@ -33,6 +33,8 @@ logger = logging.getLogger("django_durable")
 STEADY_SECONDS = 10.0
 """A process that ended later than this did not end at once."""
 CODE_SECONDS = 0.5
+LONGEST_WAIT = 3600.0
+"""The system counts milliseconds in 31 bits."""
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 SPARE_STARTS = 2
@@ -51,6 +53,7 @@ class Process:
     is_ready: bool = False
     is_told: bool = False
     """Told to stop, so that another one takes its place."""
+    kill_at: float = float("inf")
 
     def listen(self) -> bool:
         """Take in what it says; whether it may say more."""
@@ -108,7 +111,6 @@ class Supervisor:
     _has_terminal: bool = field(default_factory=lambda: os.isatty(0))
     _bell: tuple[socket.socket, socket.socket] = field(default_factory=socket.socketpair)
     _stops: int = 0
-    _kill_at: float = float("inf")
     _to_replace: list[Process] = field(default_factory=list)
     _failed_starts: int = 0
     _ended_badly: bool = False
@@ -148,6 +150,8 @@ class Supervisor:
 
     def _start_due(self) -> None:
         for place in self._vacant():
+            if self._stops:
+                return  # given up, on the way
             is_mended = place.bad_ends and self.code and self.code.have_changed()
             if is_mended or place.start_at <= machine_seconds():
                 self._start(place)
@@ -205,12 +209,11 @@ class Supervisor:
             elif process.is_ready:
                 self._failed_starts = 0
 
-    def _seconds_to_next(self) -> float | None:
-        times = [self._kill_at, *(place.start_at for place in self._vacant())]
-        seconds = max(0.0, min(times) - machine_seconds())
-        if self.code and self._vacant():
-            return min(CODE_SECONDS, seconds)
-        return None if seconds == float("inf") else seconds
+    def _seconds_to_next(self) -> float:
+        kills = [process.kill_at for process in self._living()]
+        times = [*kills, *(place.start_at for place in self._vacant())]
+        seconds = max(0.0, min(times, default=0.0) - machine_seconds())
+        return min(seconds, CODE_SECONDS if self.code and self._vacant() else LONGEST_WAIT)
 
     # --- ending
 
@@ -277,8 +280,8 @@ class Supervisor:
         self._stops += 1
         logger.info("Stopping all worker processes%s.", " at once" if self._stops > 1 else "")
         grace = self.grace.total_seconds() if self._stops == 1 else 0.0
-        self._kill_at = machine_seconds() + grace + MERCY_SECONDS
         for process in self._living():
+            process.kill_at = machine_seconds() + grace + MERCY_SECONDS
             process.tell(leash.STOP if self._stops == 1 else leash.AT_ONCE)
             if not process.is_ready:
                 process.send_signal(signal.SIGTERM)
@@ -289,14 +292,16 @@ class Supervisor:
         self._to_replace = [process for process in self._to_replace if process in living]
         is_one_on_its_way = self._vacant() or any(p.is_told or not p.is_ready for p in living)
         if self._to_replace and not is_one_on_its_way:
-            self._to_replace[0].is_told = True
-            self._to_replace[0].tell(leash.STOP)
+            told = self._to_replace[0]
+            told.is_told = True
+            told.kill_at = machine_seconds() + self.grace.total_seconds() + MERCY_SECONDS
+            told.tell(leash.STOP)
 
     def _kill_late(self) -> None:
-        if machine_seconds() < self._kill_at:
-            return
-        self._kill_at = float("inf")
         for process in self._living():
+            if machine_seconds() < process.kill_at:
+                continue
+            process.kill_at = float("inf")
             logger.error("Process %s does not stop, and is killed.", process.popen.pid)
             process.send_signal(signal.SIGKILL)
 

@@ -59,7 +59,7 @@ class Rule:
         """
         window = timedelta(minutes=1)
         while True:
-            start = max(after, until - window)
+            start = after if window >= until - after else until - window
             found = deque(self.between(start, until), maxlen=most + 1)
             if start == after or len(found) > most:
                 return list(found)[-most:], len(found) <= most

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from django.db import connections, transaction
 
@@ -82,18 +83,18 @@ def _place(
     for _ in range(MOST_LOOKS):
         if inserted := insert(alias, [new], parent):
             return as_job(alias, new, inserted[new.id], parent)
-        if (job := find_own() or _find_in_the_way(alias, new)) is not None:
+        if (job := find_own() or _find_in_the_way(alias, new, parent)) is not None:
             return job
     raise NotUniqueError(
         job_id="(another again and again)", task_path=new.task_path, state="?", key=new.unique_key
     )
 
 
-def _find_in_the_way(alias: str, new: NewJob) -> Job | None:
+def _find_in_the_way(alias: str, new: NewJob, parent: Parent | None) -> Job | None:
     """The job that has the key, replaced if it is to be; None: the key is free by now."""
     key = new.unique_key or ""
     holder = enqueueing.find_unique(connections[alias], [key]).get(key)
-    if holder is None or not _stays(alias, new, key, holder):
+    if holder is None or not _stays(alias, new, parent, holder):
         return None
     job = job_rows(alias).filter(pk=holder.job_id).first()
     if job is not None:
@@ -101,17 +102,17 @@ def _find_in_the_way(alias: str, new: NewJob) -> Job | None:
     return job
 
 
-def _stays(alias: str, new: NewJob, key: str, holder: Holder) -> bool:
+def _stays(alias: str, new: NewJob, parent: Parent | None, holder: Holder) -> bool:
     """Whether the job in the way is still there, now that it is freed, held or replaced."""
     connection = connections[alias]
     if holder.is_expired:
-        enqueueing.free_unique(connection, holder.job_id, key)
+        enqueueing.free_unique(connection, holder.job_id, new.unique_key or "")
         return False
     if not holder.is_queued or new.on_conflict == "reject":
         return True
     if new.on_conflict == "replace":
         notify = get_settings().notifies(new.queue_name)
-        return enqueueing.replace_job(connection, holder.job_id, new, notify=notify)
+        return enqueueing.replace_job(connection, holder.job_id, new, parent=parent, notify=notify)
     if not connection.in_atomic_block:
         return True
     return bool(enqueueing.hold_queued(connection, [holder.job_id]))
@@ -143,14 +144,15 @@ def submit_part(alias: str, rows: Sequence[NewJob]) -> list[Job | NotUniqueError
     return [
         as_job(alias, new, inserted[new.id])
         if new.id in inserted
-        else known.get(new.unique_key or "") or _submit_or_refuse(alias, new)
+        else known.get(new.id) or _submit_or_refuse(alias, new)
         for new in rows
     ]
 
 
-def _find_unchanged(alias: str, rows: Sequence[NewJob]) -> dict[str, Job]:
-    """The jobs in the way that are to be returned as they are, by key."""
-    keys = [new.unique_key or "" for new in rows if new.on_conflict == "return"]
+def _find_unchanged(alias: str, rows: Sequence[NewJob]) -> dict[UUID, Job]:
+    """The jobs in the way that are to be returned as they are, by the row that is not inserted."""
+    returning = [new for new in rows if new.on_conflict == "return"]
+    keys = [new.unique_key or "" for new in returning]
     found = enqueueing.find_unique(connections[alias], keys) if keys else {}
     holders = {holder.job_id: key for key, holder in found.items() if not holder.is_expired}
     queued = [holder.job_id for holder in found.values() if holder.is_queued]
@@ -160,7 +162,7 @@ def _find_unchanged(alias: str, rows: Sequence[NewJob]) -> dict[str, Job]:
     for job in job_rows(alias).filter(pk__in=stay) if stay else ():
         job.is_duplicate = True
         jobs[holders[job.pk]] = job
-    return jobs
+    return {new.id: jobs[key] for new in returning if (key := new.unique_key or "") in jobs}
 
 
 def _submit_or_refuse(alias: str, new: NewJob) -> Job | NotUniqueError:

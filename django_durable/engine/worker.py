@@ -122,6 +122,7 @@ class Worker:
             if signal.getsignal(number) != signal.SIG_IGN or number != signal.SIGHUP:  # nohup
                 signal.signal(number, self.bell.stop)
         mark_worker_process()
+        boot.check_vendors(self.alias)
         sessions.switch_on_pools(self.options.slots)
         sessions.use_own_connection(self.alias)
         self._slot_sessions = self._through_outages(lambda: boot.look_around(self.alias))

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from django_durable.conf import SHORTEST_LEASE, get_settings
+from django_durable.conf import LONGEST_TIMEOUT, SHORTEST_LEASE, get_settings
 from django_durable.engine.leash import Leash
 from django_durable.engine.membership import WorkerOptions
 from django_durable.engine.serving import Serving, check_pattern
@@ -52,6 +52,8 @@ def lease(text: str) -> timedelta:
     value = seconds(text)
     if value < SHORTEST_LEASE:
         raise ArgumentTypeError(f"{text!r} is shorter than {SHORTEST_LEASE.total_seconds():g} s.")
+    if value > LONGEST_TIMEOUT:
+        raise ArgumentTypeError(f"{text!r} is longer than {LONGEST_TIMEOUT.days} days.")
     return value
 
 

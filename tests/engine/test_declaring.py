@@ -13,7 +13,16 @@ from django_durable.engine import registry
 from django_durable.exceptions import InvalidOptionError, TaskDefinitionError
 from django_durable.models import Schedule, Worker
 from tests.builders import redeployed
-from tests.scheduled import HOURLY, boot, names, new_schedule, row_of, worker_of
+from tests.scheduled import (
+    HOURLY,
+    boot,
+    database_now,
+    names,
+    new_schedule,
+    rewrite,
+    row_of,
+    worker_of,
+)
 
 pytestmark = pytest.mark.django_db
 PATH = "scheduled.report"
@@ -130,6 +139,64 @@ class DeclarationTests:
 
         assert names() == ["good"]
         assert caplog.text.count("Schedule bad cannot be made") == 1
+
+    def test_one_whose_row_does_not_fit_stops_no_other(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Nor does it end the worker."""
+        declare(Cron(HOURLY, name="bad"), Cron(HOURLY, name="good"))
+        boot(worker_of("v1"))
+        rewrite("bad", timezone="Mars/Olympus_Mons")
+        declare(Cron("1 * * * *", name="bad"), Cron("1 * * * *", name="good"))
+
+        with caplog.at_level(logging.ERROR):
+            boot(worker_of("v2")).sync()
+
+        assert (cron_of("bad"), cron_of("good")) == (HOURLY, "1 * * * *")
+        assert caplog.text.count("Schedule bad cannot be changed: tz 'Mars/Olympus_Mons'") == 1
+
+    def test_what_contradicts_an_operator_s_change_is_told_and_not_taken_over(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        declare(Cron(HOURLY, missed="one", overlap="skip"))
+        boot(worker_of("v1"))
+        change_schedule(PATH, overlap="cancel")
+        declare(Cron(HOURLY, missed="all", overlap="queue"))
+
+        with caplog.at_level(logging.ERROR):
+            boot(worker_of("v2"))
+
+        assert (row_of(PATH).missed, row_of(PATH).overlap) == ("one", "cancel")
+        assert f"Schedule {PATH} cannot be changed" in caplog.text
+        change_schedule(PATH, overlap="queue")
+        boot(worker_of("v3"))
+        assert (row_of(PATH).missed, row_of(PATH).overlap) == ("all", "queue")
+
+
+class ClockTests:
+    def test_after_the_clock_was_ahead_a_schedule_goes_on_from_now(self) -> None:
+        new_schedule("tea")
+        new_schedule("bad")
+        ahead = database_now() + timedelta(days=3)
+        for name in ("tea", "bad"):
+            rewrite(name, last_tick_at=ahead, next_tick_at=ahead + timedelta(hours=1))
+        rewrite("bad", cron="nonsense")
+
+        boot(worker_of("v1"))
+
+        upcoming = row_of("tea").next_tick_at
+        assert upcoming is not None
+        assert database_now() < upcoming < ahead
+        assert row_of("bad").next_tick_at == ahead + timedelta(hours=1)
+
+    def test_one_whose_next_tick_is_far_is_left_alone(self) -> None:
+        new_schedule("tea")
+        ahead = database_now() + timedelta(days=3)
+        rewrite("tea", next_tick_at=ahead)
+
+        boot(worker_of("v1"))
+
+        assert row_of("tea").next_tick_at == ahead
 
 
 class ChangedCodeTests:

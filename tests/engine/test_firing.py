@@ -1,6 +1,6 @@
 """What becomes of ticks that are due: once each, by the schedule's word, whoever decides."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -92,6 +92,14 @@ class DueTests:
         assert row.next_tick_at is not None
         assert row.next_tick_at > database_now()
         assert fire() == 0
+
+    def test_to_resume_one_that_does_not_rest_loses_no_tick(self) -> None:
+        new_schedule()
+        due_since("tea", NOW)
+
+        resume_schedule("tea")
+
+        assert fire() == 1
 
     def test_a_task_unknown_here_is_left_to_others(self) -> None:
         new_schedule("tea")
@@ -446,6 +454,7 @@ class ByHandTests:
             (now, now + HOUR, "not beyond now"),
             (now - timedelta(days=30), now, "more than 1000 ticks"),
             (now.replace(tzinfo=None), now, "aware"),
+            (datetime.min.replace(tzinfo=UTC), now, "nothing to make up before 1970"),
         ):
             with pytest.raises(InvalidOptionError, match=said):
                 backfill_schedule("tea", since, until)
@@ -461,10 +470,11 @@ class ByHandTests:
 
         assert ticks_of() == []
 
+    @pytest.mark.parametrize("name", ["coffee", "a\x00", "\ud800", None])
     @pytest.mark.parametrize("verb", [run_schedule, pause_schedule, resume_schedule])
-    def test_an_unknown_schedule_is_refused(self, verb: Any) -> None:
+    def test_an_unknown_schedule_is_refused(self, verb: Any, name: Any) -> None:
         with pytest.raises(InvalidOptionError, match="no such schedule"):
-            verb("coffee")
+            verb(name)
 
     def test_a_task_that_is_gone_is_named(self) -> None:
         new_schedule()

@@ -8,11 +8,19 @@ from django.db import connection
 
 from django_durable.engine import liveness
 from django_durable.engine.clock import machine_seconds
+from django_durable.engine.firing import GRACE
 from django_durable.engine.maintenance import Maintenance
 from django_durable.models import Worker
 from tests.sessions import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_ticks_are_decided_on_before_they_count_as_missed_however_seldom_it_polls() -> None:
+    chores = looker(poll_interval=timedelta(minutes=5))._chores
+
+    (firing,) = [each for each in chores if each.do.__name__ == "fire_schedules"]
+    assert timedelta(seconds=2 * firing.seconds) < GRACE
 
 
 def registered_worker(*, lease: timedelta = timedelta(milliseconds=1)) -> int:
@@ -25,12 +33,12 @@ def registered_worker(*, lease: timedelta = timedelta(milliseconds=1)) -> int:
     )
 
 
-def looker() -> Maintenance:
+def looker(poll_interval: timedelta = timedelta(seconds=1)) -> Maintenance:
     return Maintenance(
         connection=connection,
         worker_id=0,
         lease=timedelta(seconds=15),
-        poll_interval=timedelta(seconds=1),
+        poll_interval=poll_interval,
         woken=lambda: None,
     )
 

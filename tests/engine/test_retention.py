@@ -1,9 +1,10 @@
 """Pruning: old finished jobs go, in chunks; whatever is alive stays."""
 
 from datetime import timedelta
+from typing import NoReturn
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
@@ -238,6 +239,20 @@ class PaceTests:
         pruner.look()
 
         assert pruner.chunk < 64
+
+    def test_a_chunk_that_the_server_ended_is_not_tried_again_as_large(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def timed_out(*_: object, **__: object) -> NoReturn:
+            raise OperationalError("canceling statement due to statement timeout")
+
+        monkeypatch.setattr(retention, "prune_jobs", timed_out)
+        pruner = Pruner(connection, chunk=1000)
+
+        with pytest.raises(OperationalError):
+            pruner.look()
+
+        assert pruner.chunk == pruning.SMALLEST_CHUNK
 
     def test_a_changed_setting_begins_anew(self, settings: Settings) -> None:
         enqueue(quick, "a")

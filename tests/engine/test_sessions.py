@@ -161,6 +161,17 @@ class StrayTests:
         assert found.id == "durable.E007"
         assert "nowhere" in found.msg
 
+    def test_one_that_is_not_postgresql_is_named(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lite = {**self.other, "ENGINE": "django.db.backends.sqlite3", "OPTIONS": {}}
+        monkeypatch.setitem(connections.settings, "lite", lite)
+        settings.DURABLE = {"ENGINE_DATABASE": "lite"}
+
+        with pytest.raises(NotReadyError, match="database 'lite' is SQLite, not PostgreSQL"):
+            boot.check_vendors("default")
+        del connections["lite"]
+
     def test_no_worker_starts(self) -> None:
         self.other["NAME"] = "postgres"
 

@@ -185,6 +185,13 @@ class WalkingTests:
         assert not is_complete
         assert found == [now - timedelta(seconds=n) for n in (2, 1, 0)]
 
+    def test_a_rare_rule_is_looked_back_on_to_the_beginning_of_time(self) -> None:
+        yearly, beginning = parse_rule("0 0 1 1 *", "UTC"), datetime(1, 1, 2, tzinfo=UTC)
+
+        found, _ = yearly.latest(beginning, datetime(2026, 6, 1, tzinfo=UTC), most=3000)
+
+        assert len(found) == 2025
+
 
 class RefusalTests:
     @pytest.mark.parametrize(

@@ -139,6 +139,7 @@ class VerbTests:
         assert "no such time zone" in refused(*add, "0 6 * * *", "--tz", "Mars", "--args", '["a"]')
         assert "missing a required argument" in refused(*add, "0 6 * * *")
         assert "it is no JSON" in refused(*add, "0 6 * * *", "--args", "[")
+        assert "nested too deep" in refused(*add, "0 6 * * *", "--args", "[" * 99_999)
         assert "a JSON list" in refused(*add, "0 6 * * *", "--args", "{}")
         assert "No task" in refused("schedule", "add", "x", "--task", "a.b", "--cron", "0 6 * * *")
         assert "Wrong number" in refused("schedule", "change", "tea", "--cron", "nonsense")

@@ -39,6 +39,7 @@ class RefusalTests:
             ("--grace", "nan", "'nan' is not a number of seconds."),
             ("--grace", "-1", "'-1' is negative."),
             ("--lease", "1", "'1' is shorter than 2 s."),
+            ("--lease", "3e6", "'3e6' is longer than 24 days."),
             ("--poll-interval", "0", "'0' must be more than zero."),
             ("--queue", "a b", "'a b': a queue name has"),
             ("--child", "1", "only the supervisor gives this option."),

@@ -222,6 +222,24 @@ class TestStopping:
         supervisor.terminate()
         assert supervisor.exit_code() == 0
 
+    def test_one_that_does_not_stop_for_its_successor_is_killed(self, supervise: Supervise) -> None:
+        supervisor = supervise(2, *LEASE, "--grace", "1")
+        before = ready_children(supervisor, 2)
+        os.kill(min(before), signal.SIGSTOP)
+
+        supervisor.popen.send_signal(signal.SIGHUP)
+
+        eventually(lambda: not children_of(supervisor) & before, "both were replaced", 60)
+        assert f"Process {min(before)} does not stop, and is killed." in supervisor.output
+
+    def test_a_grace_of_months_is_no_trouble(self, supervise: Supervise) -> None:
+        supervisor = supervise(1, "--grace", "1e7")
+        ready_children(supervisor, 1)
+
+        supervisor.terminate()
+
+        assert supervisor.exit_code() == 0
+
 
 class TestWear:
     def test_after_its_jobs_a_process_is_replaced_and_none_runs_one_too_many(

@@ -1,5 +1,6 @@
 -- Does:    lets a job that has not started stand for a newer call of its task, and wakes its queue.
--- Takes:   job_id, unique_key; what is new: queue_name, priority, run_after, delay, arguments,
+--          It stays the child of whoever enqueued it, but ends with that one only if it said so again.
+-- Takes:   job_id, unique_key; parent_id: who calls now; what is new: on_parent_end, queue_name, priority, run_after, delay, arguments,
 --          subject_type, subject_key, context, limit_name, limit_key, deadline_at, deadline; notify.
 -- Returns: one row: the id, and the notification's void. No row: it was claimed, ended, or freed.
 -- Locks:   the job's row for no key update; decided under that lock.
@@ -23,6 +24,7 @@ update durable_job set
     context = %(context)s::json,
     limit_name = %(limit_name)s::text,
     limit_key = %(limit_key)s::text,
+    on_parent_end = case when parent_id = %(parent_id)s::uuid then %(on_parent_end)s::text end,
     deadline_at = least(
         %(deadline_at)s::timestamptz, statement_timestamp() + %(deadline)s::interval
     )

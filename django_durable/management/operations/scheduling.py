@@ -144,6 +144,8 @@ def json_of(kind: type) -> Callable[[str], str]:
     def check(text: str) -> str:
         try:
             is_fit = isinstance(json.loads(text), kind)
+        except RecursionError:
+            raise ArgumentTypeError("it is nested too deep.") from None
         except ValueError as error:
             raise ArgumentTypeError(f"it is no JSON: {error}") from None
         if not is_fit:
