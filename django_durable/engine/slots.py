@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -95,6 +95,23 @@ class Slots:
     def known_runs(self) -> list[Run]:
         """Those, the ones that wait for a slot, and the ones whose outcome is being written."""
         return list(self._known)
+
+    @property
+    def own_runs(self) -> list[Run]:
+        """The known runs whose jobs are still this worker's, as far as it knows."""
+        stops = (Stop.LEASE_LOST, Stop.GIVEN_UP)
+        return [run for run in self.known_runs if not (run.ending and run.ending.stop in stops)]
+
+    def cancel(self, job_ids: Collection[UUID]) -> None:
+        """Tell known runs that cancelling was asked for."""
+        for run in self.known_runs:
+            if run.job.id in job_ids:
+                run.cancel_requested = True
+
+    def lose(self) -> None:
+        """The jobs of the known runs are others' by now."""
+        for run in self.known_runs:
+            run.ending = run.ending or Ending(stop=Stop.LEASE_LOST)
 
     def known_claims(self) -> list[tuple[UUID, int]]:
         """The (job, token) pairs of all known runs."""

@@ -13,7 +13,6 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
-from uuid import UUID
 
 from django.db import connections, transaction
 
@@ -168,7 +167,9 @@ class Worker:
             self.alias,
             slots=self.slots,
             writer=self.writer,
-            hooks=Hooks(woken=self.bell.ring_for, cancelled=self._cancel, lost=self._note_lost),
+            hooks=Hooks(
+                woken=self.bell.ring_for, cancelled=self.slots.cancel, lost=self._note_lost
+            ),
             wake=self.bell.ring,
         )
         self._is_lost = False
@@ -233,16 +234,10 @@ class Worker:
         self.member.maintenance.distrust()
         self.bell.wait(OUTAGE_SECONDS)
 
-    def _cancel(self, job_ids: list[UUID]) -> None:
-        for run in self.slots.known_runs:
-            if run.job.id in job_ids:
-                run.cancel_requested = True
-
     def _note_lost(self) -> None:
         """Declared lost: what runs here is others' by now and must not begin anything more."""
         self.member.lease.good_until = 0.0
-        for run in self.slots.known_runs:
-            run.ending = run.ending or Ending(stop=Stop.LEASE_LOST)
+        self.slots.lose()
         self._is_lost = True
         self.bell.ring()
 
@@ -264,12 +259,12 @@ class Worker:
         try:
             liveness.mark_stopping(self.alias, worker_id)
             self._hand_back(self.slots.take_back(machine_seconds()))
-            while self._own_runs() and self.bell.stop_signals < 2 and machine_seconds() < until:
+            while self.slots.own_runs and self.bell.stop_signals < 2 and machine_seconds() < until:
                 self.bell.listen()
                 self.slots.give_up_late()
                 self.bell.wait(min(0.5, max(0.0, until - machine_seconds())))
             self.slots.flush(self.bell.wait)
-            self._hand_back(self._own_runs())
+            self._hand_back(self.slots.own_runs)
             self.member.end()
             liveness.mark_stopped(self.alias, worker_id)
         except DATABASE_ERRORS as error:
@@ -277,12 +272,6 @@ class Worker:
             return 1
         logger.info("Worker %s stopped.", worker_id, extra={"worker_id": worker_id})
         return EXIT_AGAIN if self._is_worn_out else 0
-
-    def _own_runs(self) -> list[Run]:
-        """The runs whose jobs are still this worker's, as far as it knows."""
-        stops = (Stop.LEASE_LOST, Stop.GIVEN_UP)
-        runs = self.slots.known_runs
-        return [run for run in runs if not (run.ending and run.ending.stop in stops)]
 
     def _hand_back(self, runs: list[Run]) -> None:
         """Make jobs that wait for a slot, or still run, ready again, with their attempt."""
