@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -50,6 +50,8 @@ from tests.testapp.tasks import fulfil
 pytestmark = pytest.mark.django_db
 
 CALLS: list[str] = []
+
+NOBODY = UUID("01a1f779-eca1-7ae2-a5e6-c2696e5702cd")
 
 
 @pytest.fixture(autouse=True)
@@ -326,7 +328,7 @@ class WrongPlaceTests:
             fork_job(source, from_step="work#3")
         assert fork_job(source, from_step="work")
 
-    @pytest.mark.parametrize("job", [uuid4(), str(uuid4()), "nonsense"])
+    @pytest.mark.parametrize("job", [NOBODY, str(NOBODY), "nonsense"])
     def test_a_job_that_is_not_there_is_not_found(self, job: Any) -> None:
         with pytest.raises(JobNotFoundError):
             fork_job(job, from_step="work")
