@@ -110,6 +110,8 @@ class GroupWriter:
         is_patient: bool = True,
     ) -> list[Entry]:
         """Put operations among the pending ones; wait until they are done, leading if need be."""
+        if not items:
+            return []
         caller = Caller(len(items))
         entries = [Entry(write, item, caller, is_patient=is_patient) for item in items]
         caller.gate.acquire()

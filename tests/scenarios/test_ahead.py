@@ -36,7 +36,6 @@ def test_slow_jobs_behind_quick_ones_are_handed_back_and_run_elsewhere(
     eventually(lambda: how_many("SUCCESSFUL") == 300, "the quick ones are done")
 
     eventually(lambda: how_many("READY") == 4, "what waits for a slot is handed back")
-    assert "job(s) back" in first.output, "nothing was claimed ahead"
     workers.start("--slots", "4").has_lock()
     eventually(lambda: gates.count("body-slow-5") == 1, "another worker runs them")
 
