@@ -7,7 +7,8 @@
 5. ``engine.claims.claim_jobs``                       rows become RUNNING under a new lease token
 6. ``engine.executor.execute``                        judge, load, call, decide, record
 7. ``steps.Step.__call__`` -> ``engine.stepping``     each step saves its checkpoint
-8. ``engine.outcomes.finish_jobs``                    the end, written under the lease
+8. ``engine.outcomes.finish_jobs``                    the end, written under the lease; many plain
+                                                      successes together, by ``engine.finishing``
 
 Floors, each importing from lower ones only: doors (admin, commands, testing) over running
 (worker, executor) over authoring (tasks, steps, jobs) over the store (enqueueing, claims, liveness,
