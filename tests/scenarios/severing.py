@@ -74,10 +74,11 @@ class SeveringProxy:
     def takes_marker(self, data: bytes) -> bool:
         """Whether this request holds the last marker; only the first that does is cut after."""
         with self._lock:
-            if self._markers and self._markers[0] in data:
-                del self._markers[0]
-                return not self._markers
-            return False
+            found = False
+            while self._markers and self._markers[0] in data:  # several may travel together
+                data = data.partition(self._markers.pop(0))[2]
+                found = True
+            return found and not self._markers
 
 
 class Pipe:
