@@ -124,7 +124,7 @@ class ExampleTests:
     @pytest.mark.parametrize("page", pages(), ids=show)
     @pytest.mark.django_db
     def test_every_query_runs(self, page: Path) -> None:
-        for block in blocks_of(page, "sql"):
+        for block in [*blocks_of(page, "sql"), *blocks_of(page, "postgresql")]:
             with connection.cursor() as cursor:
                 cursor.execute(block.text)
 
