@@ -132,7 +132,8 @@ class Claimer:
         limit = min(max(slots.free, 1), slots.wear.room)
         ahead = min(wanted - slots.waiting, slots.wear.room - limit)
         # few different numbers, so that few statements are planned
-        return limit, ahead - (limit + ahead) % ROUND if limit + ahead > ROUND else ahead
+        spare = (limit + ahead) % ROUND if limit + ahead > ROUND else 0
+        return limit, max(0, ahead - spare)
 
     def _share(self, limit: int, ahead: int, *, queues: int) -> tuple[int, int]:
         """A queue's part of what is to be claimed, where several queues have ready jobs.
