@@ -28,23 +28,26 @@ def how_many(state: str) -> int:
 def test_slow_jobs_behind_quick_ones_are_handed_back_and_run_elsewhere(
     workers: Workers, gates: Gates
 ) -> None:
-    enqueue_many([stories.nothing.bind() for _ in range(300)])
-    slow = enqueue_many([stories.gated.bind(f"slow-{n}") for n in range(6)])
-    first = workers.start("--slots", "2").has_lock()
-    gates.reached("body-slow-0")
-    gates.reached("body-slow-1")
+    gates.open("body-quick")  # so the task has a pace, and jobs are claimed ahead
+    enqueue_many([stories.gated.bind("quick") for _ in range(300)])
+    slow = enqueue_many([stories.gated.bind(f"slow-{n}") for n in range(12)])
+    first = workers.start("--slots", "4").has_lock()
+    for n in range(4):
+        gates.reached(f"body-slow-{n}")
     eventually(lambda: how_many("SUCCESSFUL") == 300, "the quick ones are done")
 
-    eventually(lambda: how_many("READY") == 4, "what waits for a slot is handed back")
-    workers.start("--slots", "4").has_lock()
-    eventually(lambda: gates.count("body-slow-5") == 1, "another worker runs them")
+    handed_back = Job.objects.filter(state="READY", lease_token__gt=0)
+    eventually(handed_back.exists, "what was claimed ahead is handed back")
+    eventually(lambda: how_many("READY") == 8, "all that waits for a slot is")
+    workers.start("--slots", "8").has_lock()
+    eventually(lambda: gates.count("body-slow-11") == 1, "another worker runs them")
 
-    for n in range(6):
+    for n in range(12):
         gates.open(f"body-slow-{n}")
     for job in slow:
         job_is(job, "SUCCESSFUL")
     assert {(job.attempt, job.lost_count) for job in slow} == {(1, 0)}
-    assert all(gates.count(f"body-slow-{n}") == 1 for n in range(6)), first.output
+    assert all(gates.count(f"body-slow-{n}") == 1 for n in range(12)), first.output
 
 
 def test_a_place_under_a_limit_is_taken_as_soon_as_an_end_is_written(
