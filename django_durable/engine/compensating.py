@@ -59,6 +59,8 @@ def find_pending(run: Run) -> list[Recorded]:
     Those that are done, can be undone, and have no final compensation of this attempt. One that was
     to be undone at most once, and died in it, is not: nobody knows whether it is undone.
     """
+    if run.is_plain:
+        return []
     records, attempt = run.history.records, run.job.attempt
     done = [r for r in records.values() if r.state == SUCCESSFUL and r.compensation is not None]
     if not done:

@@ -24,7 +24,7 @@ from django_durable.engine import instances, registry, stepping
 from django_durable.engine.context import restored
 from django_durable.engine.faults import DATABASE_ERRORS, is_held_up
 from django_durable.engine.replay import Recorded, ReplayMismatch
-from django_durable.engine.run import Run, history_of, reset_run, set_run
+from django_durable.engine.run import Run, reset_run, set_run
 from django_durable.engine.states import JobState
 from django_durable.exceptions import (
     ChildFailedError,
@@ -129,9 +129,7 @@ def _run_of(
     claimed = copy.copy(job)
     claimed.state, claimed.claimed_at = JobState.RUNNING, now
     writer = RefusingWriter()
-    run = Rehearsal(
-        job=claimed, task=task, alias=alias, history=history_of(job, records), writer=writer
-    )
+    run = Rehearsal(job=claimed, task=task, alias=alias, records=list(records), writer=writer)
     writer.refuse = run.suspend
     return run
 

@@ -12,7 +12,7 @@ import asyncio
 import copy
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -135,8 +135,9 @@ class Run:
     """The row as it was claimed; users get a copy, since what they do to it must change nothing."""
     task: Any
     alias: str
-    history: History
     writer: Writer
+    records: Sequence[Recorded] = ()
+    """The checkpoints it was claimed with."""
     lease_is_fresh: Callable[[], bool] = lambda: True
     begin_timed: Callable[[Run, Any], None] = lambda run, call: None
     after_save: Callable[[str], None] = lambda identity: None
@@ -157,6 +158,17 @@ class Run:
     begun_at: float = field(default_factory=machine_seconds)
 
     @cached_property
+    def history(self) -> History:
+        """How far the run has come in its records; made for its first durable call."""
+        path = life_path(self.job.continued_count)
+        return History(self.records, allowed_steps=self.job.allowed_steps, root_path=path)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it has, by now, neither checkpoints nor waits nor branches."""
+        return not self.records and "history" not in self.__dict__
+
+    @cached_property
     def public_job(self) -> Job:
         """The row for user code."""
         return copy.copy(self.job)
@@ -174,7 +186,7 @@ class Run:
 
     def find_ending(self) -> Ending | None:
         """Why this branch must stop, if it must."""
-        return self.ending or self.scope.find_ending()
+        return self.ending or (None if self.is_plain else self.scope.find_ending())
 
     @property
     def is_overdue(self) -> bool:
@@ -293,12 +305,6 @@ class Run:
     def read(self, identity: str) -> Recorded | None:
         job_id: UUID = self.job.id
         return self.writer.call(lambda connection: read_checkpoint(connection, job_id, identity))
-
-
-def history_of(job: Job, records: Iterable[Recorded]) -> History:
-    """The history of a claimed job, in the life it is in."""
-    path = life_path(job.continued_count)
-    return History(records, allowed_steps=job.allowed_steps, root_path=path)
 
 
 _current_run: ContextVar[Run | None] = ContextVar("durable_run", default=None)

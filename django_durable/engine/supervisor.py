@@ -233,6 +233,8 @@ class Supervisor:
         process.line.close()
         if self._stops:
             self._ended_badly |= process.is_ready and code not in (0, EXIT_AGAIN)
+        elif process.is_told and not process.is_ready:
+            logger.info("%s (process %s) was replaced unready.", place, process.popen.pid)
         elif process.is_ready and code in (0, EXIT_AGAIN):
             place.bad_ends = 0
             place.is_done = self.burst and code == 0 and not process.is_told
@@ -281,21 +283,28 @@ class Supervisor:
         logger.info("Stopping all worker processes%s.", " at once" if self._stops > 1 else "")
         grace = self.grace.total_seconds() if self._stops == 1 else 0.0
         for process in self._living():
-            process.kill_at = machine_seconds() + grace + MERCY_SECONDS
-            process.tell(leash.STOP if self._stops == 1 else leash.AT_ONCE)
-            if not process.is_ready:
-                process.send_signal(signal.SIGTERM)
+            word = leash.STOP if self._stops == 1 else leash.AT_ONCE
+            self._tell_to_stop(process, grace, word)
 
     def _replace_next(self) -> None:
-        """Tell the next one to stop, if all the others are ready."""
+        """Tell the next one to stop, if all successors are ready; first who is not at work yet."""
         living = self._living()
-        self._to_replace = [process for process in self._to_replace if process in living]
-        is_one_on_its_way = self._vacant() or any(p.is_told or not p.is_ready for p in living)
-        if self._to_replace and not is_one_on_its_way:
+        left = [process for process in self._to_replace if process in living]
+        self._to_replace = sorted(left, key=lambda process: process.is_ready)
+        is_one_on_its_way = self._vacant() or any(
+            process.is_told or not (process.is_ready or process in left) for process in living
+        )
+        if left and not is_one_on_its_way:
             told = self._to_replace[0]
             told.is_told = True
-            told.kill_at = machine_seconds() + self.grace.total_seconds() + MERCY_SECONDS
-            told.tell(leash.STOP)
+            self._tell_to_stop(told, self.grace.total_seconds(), leash.STOP)
+
+    def _tell_to_stop(self, process: Process, grace: float, word: bytes) -> None:
+        """Not at work yet, it does not listen, and has nothing to bring to an end."""
+        process.kill_at = machine_seconds() + grace + MERCY_SECONDS
+        process.tell(word)
+        if not process.is_ready:
+            process.send_signal(signal.SIGTERM)
 
     def _kill_late(self) -> None:
         for process in self._living():

@@ -29,7 +29,7 @@ from django_durable.engine.listener import Hooks
 from django_durable.engine.membership import Membership, WorkerOptions, join
 from django_durable.engine.outcomes import finish_jobs
 from django_durable.engine.replay import Recorded
-from django_durable.engine.run import Ending, Run, Stop, history_of, mark_worker_process
+from django_durable.engine.run import Ending, Run, Stop, mark_worker_process
 from django_durable.engine.slots import Slots
 from django_durable.engine.states import JobState
 from django_durable.engine.wear import EXIT_AGAIN, Wear
@@ -200,7 +200,7 @@ class Worker:
             job=job,
             task=registry.get_task(job.task_path),
             alias=self.alias,
-            history=history_of(job, records),
+            records=records,
             writer=self.writer,
             lease_is_fresh=self.member.lease.is_fresh,
             session_timeout=None if slot_sessions.end_with_worker else lease,

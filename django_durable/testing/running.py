@@ -21,7 +21,7 @@ from django_durable.engine.checkpoints import (
 from django_durable.engine.executor import execute
 from django_durable.engine.outcomes import Outcome, Written, finish_jobs
 from django_durable.engine.replay import base_name
-from django_durable.engine.run import Ending, Run, Stop, history_of
+from django_durable.engine.run import Ending, Run, Stop
 from django_durable.engine.sql import Connection
 from django_durable.engine.states import FOREVER
 from django_durable.models import DELAYED, Approval, Checkpoint, Job, LimitStart
@@ -179,7 +179,7 @@ def _run(job: Job, alias: str, crash: CrashPoint) -> None:
         job=job,
         task=registry.get_task(job.task_path),
         alias=alias,
-        history=history_of(job, records),
+        records=records,
         writer=DirectWriter(alias),
     )
     run.after_save = crash.watch(run)

@@ -12,7 +12,6 @@ from django_durable import RetryAfter, current_job, get_job, step, task
 from django_durable.engine import claims, liveness, registry
 from django_durable.engine.checkpoints import load_checkpoints
 from django_durable.engine.executor import execute
-from django_durable.engine.replay import History
 from django_durable.engine.run import Ending, Run, Stop
 from django_durable.engine.slots import drop_open_transactions
 from django_durable.engine.threads import release_connections
@@ -89,7 +88,7 @@ def claimed_run(job: Job) -> Run:
         job=claimed,
         task=registry.get_task(claimed.task_path),
         alias="default",
-        history=History(records),
+        records=records,
         writer=DirectWriter("default"),
     )
 

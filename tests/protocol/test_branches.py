@@ -21,7 +21,7 @@ from django_durable import (
 from django_durable.engine import registry
 from django_durable.engine.checkpoints import load_checkpoints
 from django_durable.engine.executor import execute
-from django_durable.engine.run import Run, Writer, history_of
+from django_durable.engine.run import Run, Writer
 from django_durable.models import Job, Message
 from tests.families import claim_only, fresh
 from tests.protocol.stage import ALIAS, Stage
@@ -38,7 +38,7 @@ def perform(job: Job, writer: Writer, after_save: Hook = lambda identity: None) 
             job=job,
             task=registry.get_task(job.task_path),
             alias=ALIAS,
-            history=history_of(job, records),
+            records=records,
             writer=writer,
             parallel=True,
             after_save=after_save,

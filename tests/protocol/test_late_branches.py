@@ -9,7 +9,7 @@ from typing import Any
 from django_durable import first, gather, send_event, step, task, wait_for_event
 from django_durable.engine import registry
 from django_durable.engine.checkpoints import load_checkpoints
-from django_durable.engine.run import Run, history_of
+from django_durable.engine.run import Run
 from django_durable.engine.slots import Slots
 from django_durable.models import Job
 from tests.builders import outcomes_of, policy
@@ -31,9 +31,7 @@ def run_in_slots(stage: Stage, job: Job, *, given_up: Event | None = None) -> Sl
                 job=claimed,
                 task=registry.get_task(claimed.task_path),
                 alias=ALIAS,
-                history=history_of(
-                    claimed, load_checkpoints(ALIAS, [claimed.pk]).get(claimed.pk, [])
-                ),
+                records=load_checkpoints(ALIAS, [claimed.pk]).get(claimed.pk, []),
                 writer=stage.writer(),
                 parallel=True,
             )

@@ -24,7 +24,7 @@ from django_durable.engine.clock import StatementTimestamp
 from django_durable.engine.enqueueing import uuid7
 from django_durable.engine.executor import execute
 from django_durable.engine.outcomes import Changed, Outcome, Written
-from django_durable.engine.run import Ending, Run, Stop, Writer, current_run, history_of
+from django_durable.engine.run import Ending, Run, Stop, Writer, current_run
 from django_durable.engine.states import JobState, WaitKind
 from django_durable.models import Checkpoint, Job, Worker
 from tests.protocol.stage import ALIAS
@@ -240,9 +240,8 @@ def retry(*jobs: Job) -> list[Changed]:
 def perform(job: Job, writer: Writer) -> None:
     """Run a claimed job as a slot does, in the calling thread."""
     records = load_checkpoints(ALIAS, [job.pk]).get(job.pk, [])
-    history = history_of(job, records)
     task = registry.get_task(job.task_path)
-    execute(Run(job=job, task=task, alias=ALIAS, history=history, writer=writer))
+    execute(Run(job=job, task=task, alias=ALIAS, records=records, writer=writer))
     connections.close_all()
 
 

@@ -63,6 +63,12 @@ def turns_by_process(gates: Gates, name: str) -> Counter[int]:
     return Counter(int(path.name.split(".")[-2]) for path in gates.folder.glob(f"{name}.reached.*"))
 
 
+def two_children_of(supervisor: Process) -> set[int]:
+    """Its worker processes, ready or not, once there are two."""
+    found = children_of(supervisor)
+    return found if len(found) == 2 else set()
+
+
 @pytest.fixture
 def supervise(workers: Workers) -> Iterator[Supervise]:
     """Starts a supervisor; what is left of it and of its worker processes is killed."""
@@ -231,6 +237,20 @@ class TestStopping:
 
         eventually(lambda: not children_of(supervisor) & before, "both were replaced", 60)
         assert f"Process {min(before)} does not stop, and is killed." in supervisor.output
+
+    def test_one_that_never_got_ready_does_not_hold_up_the_others(
+        self, supervise: Supervise
+    ) -> None:
+        supervisor = supervise(2, *LEASE, "--grace", "0")
+        before = eventually(lambda: two_children_of(supervisor), "both were started")
+        os.kill(min(before), signal.SIGSTOP)
+        eventually(lambda: max(before) in live_workers(), "the other one is at work")
+
+        supervisor.popen.send_signal(signal.SIGHUP)
+
+        eventually(lambda: not children_of(supervisor) & before, "both were replaced", 60)
+        assert f"(process {min(before)}) was replaced unready." in supervisor.output
+        assert "could not start" not in supervisor.output
 
     def test_a_grace_of_months_is_no_trouble(self, supervise: Supervise) -> None:
         supervisor = supervise(1, "--grace", "1e7")
