@@ -12,15 +12,9 @@ from typing import Any, TypeVar
 
 from django.db import connections, transaction
 
-from django_durable.engine.checkpoints import (
-    NewCheckpoint,
-    NotSaved,
-    read_checkpoint,
-    save_and_commit,
-    save_checkpoints,
-)
+from django_durable.engine.checkpoints import NewCheckpoint, read_checkpoint, save_checkpoints
 from django_durable.engine.faults import is_connection_error, is_repeatable
-from django_durable.engine.preparing import can_commit_in_one_trip, note_direct, prepared
+from django_durable.engine.preparing import note_direct, prepared
 from django_durable.engine.replay import SUCCESSFUL, Recorded
 from django_durable.engine.run import Ending, Run, Stop, active_step
 from django_durable.engine.stepping import Call, close, encode_value
@@ -134,7 +128,7 @@ def _try(call: Call, body: Callable[[], Any]) -> tuple[Recorded, bool]:
         close(call)
         checkpoint = call.checkpoint(SUCCESSFUL, value=encode_value(call, value))
         deliver_all(connection, call.run, active.outbox)
-        cancelled = save_last(call.run, connection, checkpoint)
+        cancelled = save_in_transaction(connection, checkpoint)
     return checkpoint.as_recorded(), cancelled
 
 
@@ -172,21 +166,6 @@ def deliver_all(connection: Any, run: Run, outbox: list[Kept]) -> None:
         deliver(connection, items, Sender(run.job.id, run.job.lease_token))
     except SenderLost:
         raise LeaseLost from None
-
-
-def save_last(run: Run, connection: Any, checkpoint: NewCheckpoint) -> bool:
-    """Fence and insert, the last statement of a transaction; the COMMIT goes along if it can."""
-    wrapper: Any = connections[run.alias]
-    if checkpoint.undoes is not None or not can_commit_in_one_trip(wrapper):
-        return save_in_transaction(connection, checkpoint)
-    try:
-        return save_and_commit(wrapper, checkpoint)
-    except NotSaved as answer:
-        record = run.read(checkpoint.identity)
-        if record is not None and record.is_final:
-            raise Adopted(record, cancelled=False) from None
-        run.check_lease()
-        raise answer.error from None
 
 
 def save_in_transaction(connection: Any, checkpoint: NewCheckpoint) -> bool:

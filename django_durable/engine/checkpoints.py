@@ -6,10 +6,6 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import DataError
-
-from django_durable.engine.faults import sqlstate
-from django_durable.engine.preparing import run_and_commit
 from django_durable.engine.replay import Recorded
 from django_durable.engine.rows import checkpoints as checkpoint_rows
 from django_durable.engine.sql import Connection, array, execute, fetch_all, fetch_one, load
@@ -17,9 +13,7 @@ from django_durable.engine.sql import Connection, array, execute, fetch_all, fet
 SAVE_CHECKPOINT = load("save_checkpoint")
 SAVE_CHECKPOINTS = load("save_checkpoints")
 SAVE_COMPENSATION = load("save_compensation")
-SAVE_OR_FAIL = load("save_or_fail")
 READ_CHECKPOINT = load("read_checkpoint")
-DIVISION_BY_ZERO = "22012"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,29 +89,6 @@ def save_checkpoints(connection: Connection, checkpoints: Sequence[NewCheckpoint
     for index, *answer in fetch_all(connection, SAVE_CHECKPOINTS, params):
         answers[index - 1] = Saved(*answer)
     return answers
-
-
-class NotSaved(Exception):  # noqa: N818 (an answer: nothing was written, the transaction is over)
-    """The lease is lost, or a final row stands there; or the COMMIT failed with this very error."""
-
-    def __init__(self, error: DataError) -> None:
-        self.error = error
-
-
-def save_and_commit(connection: Any, checkpoint: NewCheckpoint) -> bool:
-    """Save a checkpoint and commit the transaction, in one trip; whether cancelling was asked for.
-
-    Only where ``preparing.can_commit_in_one_trip`` says so, of a checkpoint that undoes nothing.
-    Raises: NotSaved; what the COMMIT raises.
-    """
-    columns = _columns(checkpoint)
-    try:
-        (cancelled, _) = run_and_commit(connection, SAVE_OR_FAIL, columns)
-    except DataError as error:
-        if sqlstate(error) == DIVISION_BY_ZERO:
-            raise NotSaved(error) from error
-        raise
-    return bool(cancelled)
 
 
 def _save_compensation(connection: Connection, checkpoint: NewCheckpoint) -> Saved:

@@ -8,7 +8,7 @@ parsing and planning are a third of an enqueue. Django's own cursors prepare not
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -70,24 +70,6 @@ def in_few_trips(connection: Any) -> Iterator[None]:
         connection.connection.execute(PLAN_ONCE)
         yield
         connection.connection.commit()
-
-
-def can_commit_in_one_trip(connection: Any) -> bool:
-    """Whether the open transaction is the outermost, on a session that is known to be direct."""
-    return is_direct(connection) and len(connection.atomic_blocks) == 1
-
-
-def run_and_commit(connection: Any, statement: str, params: Mapping[str, Any]) -> Any:
-    """Run the last statement of a transaction, and COMMIT, in one trip; its only row.
-
-    A statement that fails takes the COMMIT with it. Raises: Django's database errors.
-    """
-    session = connection.connection
-    with connection.wrap_database_errors, session.pipeline():
-        cursor = PreparingConnection(connection).cursor()
-        cursor.execute(statement, params)
-        session.commit()
-        return cursor.fetchone()
 
 
 def note_server(connection: Any, backend_pid: int) -> None:

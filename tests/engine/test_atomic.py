@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission
-from django.db import DataError, IntegrityError, OperationalError, connection, transaction
+from django.db import IntegrityError, OperationalError, connection, transaction
 
 from django_durable import cancel_job, step, task
-from django_durable.engine import preparing
 from django_durable.models import Checkpoint, Job
 from django_durable.testing import run_jobs
 from tests.builders import (
@@ -25,15 +24,6 @@ from tests.testapp.models import Account, Charge
 from tests.testapp.tasks import fulfil
 
 BOTH = "select (select count(*) from testapp_charge), (select count(*) from durable_checkpoint)"
-
-
-@pytest.fixture(params=["behind a pooler, perhaps", "direct"], autouse=True)
-def _session(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a session known to be direct the checkpoint and the COMMIT travel together."""
-    known = request.param == "direct"
-    monkeypatch.setattr(
-        preparing, "is_direct", lambda connection: known and hasattr(connection.connection, "info")
-    )
 
 
 def charge(ref: str = "a") -> int:
@@ -285,25 +275,6 @@ class TakenOverTests:
 
         assert error_of(job)["type"] == "django.db.utils.IntegrityError"
         assert (job.state, checkpoints_of(job)["only"].state) == ("FAILED", "FAILED")
-
-    def test_also_one_that_looks_like_a_refusal(self) -> None:
-        def body() -> None:
-            with connection.cursor() as cursor:
-                cursor.execute(DIVIDES_AT_COMMIT)
-                cursor.execute("insert into divided values (1)")
-
-        job = ended_job(atomic_task(body, raises=(DataError,)))
-
-        assert error_of(job)["type"] == "django.db.utils.DataError"
-
-
-DIVIDES_AT_COMMIT = """
-create temporary table divided (number int);
-create function pg_temp.divide() returns trigger language plpgsql as
-    'begin perform 1 / 0; return null; end';
-create constraint trigger divides after insert on divided deferrable initially deferred
-    for each row execute function pg_temp.divide()
-"""
 
 
 @pytest.mark.django_db
