@@ -16,7 +16,7 @@ SAVE_COMPENSATION = load("save_compensation")
 READ_CHECKPOINT = load("read_checkpoint")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class NewCheckpoint:
     """A checkpoint to save under a lease. ``elapsed`` since the step's try began.
 

@@ -44,6 +44,9 @@ def encode_text(
 
     Raises: NotSerializableError, PayloadTooLargeError.
     """
+    text = plain_text((value,))
+    if text is not None and (limit is None or len(text) <= limit):
+        return text
     return write_text(lambda encoder: encoder.encode(value, hint, path), path, model_key, limit)
 
 
@@ -226,6 +229,19 @@ def read_text(text: str, build: Callable[["Decoder", JsonValue], Any], resolve: 
     except UndecodableError:
         raise
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        raise UndecodableError(reason=f"it does not decode ({error!r}).") from error
+
+
+def is_scalar(text: str) -> bool:
+    """Whether a stored text is one number, text, truth value or null, and decodes to that."""
+    return not text.lstrip().startswith(("[", "{"))
+
+
+def decode_scalar(text: str) -> Any:
+    """The value of such a text. Raises: UndecodableError."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
         raise UndecodableError(reason=f"it does not decode ({error!r}).") from error
 
 

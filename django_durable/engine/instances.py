@@ -47,6 +47,8 @@ def decode(text: str, *, hint: Any = Any) -> Any:
 
     Raises: UndecodableError, MissingInstanceError.
     """
+    if codec.is_scalar(text):
+        return codec.decode_scalar(text)
     return codec.decode_text(text, hint=hint, resolve=resolver(text))
 
 

@@ -28,9 +28,9 @@ from django_durable.engine.run import (
     Stop,
     active_step,
     current_run,
-    has_user_transaction,
     require_run,
 )
+from django_durable.engine.threads import has_user_transaction
 from django_durable.exceptions import (
     BulkItemError,
     EnqueueError,

@@ -27,10 +27,10 @@ from django_durable.engine.run import (
     Stop,
     active_step,
     current_run,
-    has_user_transaction,
     require_run,
 )
 from django_durable.engine.sql import Connection
+from django_durable.engine.threads import has_user_transaction
 
 logger = logging.getLogger("django_durable")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -43,7 +43,6 @@ from django_durable.engine.waits import Wait
 from django_durable.exceptions import (
     DeadlineExceededError,
     HistoryTooLongError,
-    StepInTransactionError,
     StepOutsideJobError,
     Suspension,
 )
@@ -104,7 +103,7 @@ class ActiveStep:
     kind: str = "plain"
     stem: str = ""
     """What its key and the origins of calls in its body are made of, if not its identity."""
-    calls: Counter[str] = field(default_factory=Counter)
+    calls: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     outbox: list[Any] = field(default_factory=list)
     """What an atomic step emitted and sent; written with its checkpoint."""
 
@@ -371,19 +370,6 @@ def require_run(call: str) -> Run | None:
         return None
     run.check()
     return run
-
-
-def refuse_in_transaction(call: str) -> None:
-    """Raise StepInTransactionError if user code opened a transaction, on any database."""
-    for connection in connections.all(initialized_only=True):
-        if has_user_transaction(connection):
-            raise StepInTransactionError(call=call, alias=connection.alias)
-
-
-def has_user_transaction(connection: Any) -> bool:
-    """Whether a transaction is open that is not just the one TestCase wraps around a test."""
-    blocks = connection.atomic_blocks
-    return connection.in_atomic_block and not (blocks and blocks[-1]._from_testcase)
 
 
 def plain_step(name: str) -> ActiveStep:

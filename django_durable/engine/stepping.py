@@ -18,7 +18,7 @@ from django_durable.conf import get_settings
 from django_durable.engine import instances
 from django_durable.engine.checkpoints import NewCheckpoint
 from django_durable.engine.clock import machine_seconds
-from django_durable.engine.codec import dump
+from django_durable.engine.codec import dump, plain_text
 from django_durable.engine.compensations import Compensation
 from django_durable.engine.rebuilding import rebuild_error, storable_error
 from django_durable.engine.replay import (
@@ -38,10 +38,9 @@ from django_durable.engine.run import (
     Ending,
     Run,
     Stop,
-    refuse_in_transaction,
 )
 from django_durable.engine.states import WaitKind
-from django_durable.engine.threads import release_connections
+from django_durable.engine.threads import refuse_in_transaction, release_connections
 from django_durable.engine.waits import Wait
 from django_durable.exceptions import (
     EnqueueError,
@@ -354,11 +353,14 @@ def fingerprint_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
     if not args and not kwargs:
         return ""
     parts = [canonical(value) for value in args]
-    named = [f"{name}={canonical(value)}" for name, value in sorted(kwargs.items())]
-    return shorten(", ".join([*parts, *named]))
+    if kwargs:
+        parts += [f"{name}={canonical(value)}" for name, value in sorted(kwargs.items())]
+    return shorten(", ".join(parts))
 
 
 def canonical(value: Any) -> str:
+    if (plain := plain_text((value,))) is not None:
+        return plain
     kind = type(value)
     if kind is int or kind is str or kind is bool or value is None:
         return dump(instances.storable(value) if kind is str else value)

@@ -11,6 +11,8 @@ from typing import Any
 from django.db import connections
 from django.db.backends.signals import connection_created
 
+from django_durable.exceptions import StepInTransactionError
+
 _pristine: ContextVar[bool] = ContextVar("durable_pristine", default=False)
 
 
@@ -55,3 +57,18 @@ def mark_pristine() -> None:
 
 def is_pristine() -> bool:
     return _pristine.get()
+
+
+def refuse_in_transaction(call: str) -> None:
+    """Raise StepInTransactionError if user code opened a transaction, on any database."""
+    if not _thread.has_connections:
+        return
+    for connection in connections.all(initialized_only=True):
+        if has_user_transaction(connection):
+            raise StepInTransactionError(call=call, alias=connection.alias)
+
+
+def has_user_transaction(connection: Any) -> bool:
+    """Whether a transaction is open that is not just the one TestCase wraps around a test."""
+    blocks = connection.atomic_blocks
+    return connection.in_atomic_block and not (blocks and blocks[-1]._from_testcase)

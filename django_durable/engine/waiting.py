@@ -35,11 +35,10 @@ from django_durable.engine.run import (
     Run,
     Stop,
     active_step,
-    refuse_in_transaction,
     require_run,
 )
 from django_durable.engine.states import WaitKind
-from django_durable.engine.threads import release_connections
+from django_durable.engine.threads import refuse_in_transaction, release_connections
 from django_durable.engine.waits import (
     Suspended,
     Wait,
