@@ -185,6 +185,21 @@ def test_a_limited_claim_reads_a_few_keys(
     )
 
 
+def test_what_a_limit_offers_is_locked_by_key_and_merged_with_a_few_heads(
+    limited_jobs: None, worker: claims.Claimant
+) -> None:
+    for index in range(50):
+        enqueue(quick.using(queue_name="keys"), str(index))
+    with CaptureQueriesContext(connection) as captured:
+        claims.claim_jobs(worker, ["keys"], limit=16)
+    statements = [q["sql"] for q in captured]
+    (locking,) = [s for s in statements if "SKIP LOCKED" in s and "unnest" in s]
+    (heads,) = [s for s in statements if s.strip().startswith("select priority, due_at, id")]
+
+    assert_reads(plan_nodes(locking), "durable_job_pkey", most_rows=20)
+    assert_reads(plan_nodes(heads), "job_claim", most_rows=16)
+
+
 def test_the_gates_of_a_claim_are_read_by_a_few_entries(
     limited_jobs: None, worker: claims.Claimant
 ) -> None:

@@ -37,6 +37,7 @@ RELEASE_UNKNOWN_JOBS = load("release_unknown_jobs")
 CHECK_LEASE = load("check_lease")
 HOLD_LEASE = load("hold_lease")
 MARK_RUNNING = load("mark_running")
+FIND_FIRST_READY = load("find_first_ready")
 FIND_READY_QUEUES = load("find_ready_queues")
 SUSPECT_FROM = 2
 HELD_SECONDS = 0.03
@@ -291,10 +292,9 @@ class _Chooser:
         A row that is locked and then not taken is passed over by other claims until the commit.
         """
         free = min(self._choice.free, most)
-        ready = job_rows(self._claimant.alias).ready().filter(queue_name=queue_name)
-        first = ready.filter(limit_name__isnull=True).order_by("-priority", "due_at", "id")
-        heads = first.values_list("priority", "due_at", "id")[:free]
-        return count_heads(list(heads), offered, free) + most - free
+        params = {"queue_name": queue_name, "most": free}
+        heads = fetch_all(prepared(self._connection), FIND_FIRST_READY, params)
+        return count_heads(heads, offered, free) + most - free
 
     def serve_next_keys(self) -> None:
         """Let the next claim go on behind the last key that was served of each limit."""

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import psycopg
 from django.db import connections
 from django.db.models import Q
+from django.db.models.expressions import RawSQL
 
 from django_durable.engine.preparing import prepared
 from django_durable.engine.rows import jobs as job_rows
 from django_durable.engine.rows import load_jobs
+from django_durable.engine.sql import id_array
 from django_durable.engine.states import JobState
 
 if TYPE_CHECKING:
@@ -52,6 +54,19 @@ def lock_ids(alias: str, ids: Sequence[UUID]) -> list[Job]:
     """Lock those of some jobs that are still ready and that nobody else holds."""
     if not ids:
         return []
-    ready = job_rows(alias).filter(pk__in=ids, state=JobState.READY).order_by("pk")
+    statement, params = _write_ids(alias)
+    known = [id_array(ids) if param is _IDS else param for param in params]
+    return load_jobs(prepared(connections[alias]), statement, known)
+
+
+_IDS = object()
+
+
+@lru_cache(maxsize=16)
+def _write_ids(alias: str) -> tuple[str, tuple[Any, ...]]:
+    """The statement, and its parameters with something that stands for the ids."""
+    wanted = RawSQL("select unnest(%s::uuid[])", [_IDS])
+    ready = job_rows(alias).filter(pk__in=wanted, state=JobState.READY).order_by("pk")
     locking = ready.select_for_update(skip_locked=True, no_key=True)
-    return load_jobs(connections[alias], *locking.query.get_compiler(alias).as_sql())
+    statement, params = locking.query.get_compiler(alias).as_sql()
+    return statement, tuple(params)
