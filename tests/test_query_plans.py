@@ -19,12 +19,13 @@ from django_durable.engine import (
     forking,
     limits,
     liveness,
+    locking,
     outcomes,
     registry,
     retention,
     waits,
 )
-from django_durable.engine.sql import load
+from django_durable.engine.sql import id_array, load
 from django_durable.engine.states import WaitKind
 from django_durable.models import Job, Queue
 from tests.testapp.durable_stories import quick
@@ -186,18 +187,17 @@ def test_a_limited_claim_reads_a_few_keys(
 
 
 def test_what_a_limit_offers_is_locked_by_key_and_merged_with_a_few_heads(
-    limited_jobs: None, worker: claims.Claimant
+    limited_jobs: None,
 ) -> None:
-    for index in range(50):
-        enqueue(quick.using(queue_name="keys"), str(index))
-    with CaptureQueriesContext(connection) as captured:
-        claims.claim_jobs(worker, ["keys"], limit=16)
-    statements = [q["sql"] for q in captured]
-    (locking,) = [s for s in statements if "SKIP LOCKED" in s and "unnest" in s]
-    (heads,) = [s for s in statements if s.strip().startswith("select priority, due_at, id")]
+    jobs = [enqueue(quick.using(queue_name="keys"), str(index)) for index in range(50)]
+    statement, params = locking._write_ids("default")
+    ids = id_array(job.pk for job in jobs[:16])
 
-    assert_reads(plan_nodes(locking), "durable_job_pkey", most_rows=20)
-    assert_reads(plan_nodes(heads), "job_claim", most_rows=16)
+    locked = plan_nodes(statement, [ids if param is locking._IDS else param for param in params])
+    heads = plan_nodes(claims.FIND_FIRST_READY, {"queue_name": "keys", "most": 16})
+
+    assert_reads(locked, "durable_job_pkey", most_rows=20)
+    assert_reads(heads, "job_claim", most_rows=16)
 
 
 def test_the_gates_of_a_claim_are_read_by_a_few_entries(
