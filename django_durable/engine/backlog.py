@@ -28,12 +28,24 @@ FADING = 0.98
 """What is left of the earlier measurements with each new one, so that the latest count most."""
 FEWEST = 8
 """Fewer measurements tell nothing."""
+QUICK_SECONDS = 0.0002
+"""Nothing that waits for a disk or a network ends so soon: such a job only computes."""
+MOSTLY = 0.9
+"""Of the latest jobs so many only compute."""
 
 
 @dataclass(slots=True, eq=False)
 class Backlog:
-    """Runs in the order in which slots take them; threads wait here for one."""
+    """Runs in the order in which slots take them; threads wait here for one.
 
+    Threads that only compute take the interpreter from each other, and from the threads that claim
+    and write. Then fewer of them than there are slots take runs, and the others rest.
+    """
+
+    threads: int = 0
+    """How many there are."""
+    at_work: int = 0
+    """How many of them may take runs."""
     _runs: deque[Run] = field(default_factory=deque)
     _idle: list[threading.Lock] = field(default_factory=list)
 
@@ -52,18 +64,29 @@ class Backlog:
         gate = threading.Lock()
         gate.acquire()
         while True:
-            try:
-                return self._runs.popleft()
-            except IndexError:
-                self._idle.append(gate)
+            if self.threads - len(self._idle) <= self.at_work:
+                with suppress(IndexError):
+                    return self._runs.popleft()
+            self._idle.append(gate)
             if self._runs:  # put in between: nobody may have seen this thread
                 self._wake()
             gate.acquire()
 
     def _wake(self) -> None:
-        if self._idle:
+        if self._idle and self.threads - len(self._idle) < self.at_work:
             with suppress(IndexError):  # another thread was woken instead
                 self._idle.pop().release()
+
+    def let_work(self, count: int) -> None:
+        """Let so many threads take runs."""
+        self.at_work = min(count, self.threads)
+        for _ in range(min(len(self._runs), len(self._idle))):
+            self._wake()
+
+    @property
+    def rests(self) -> bool:
+        """Whether runs wait here while threads rest."""
+        return bool(self._runs and self._idle)
 
     def take_back(self, waiting_since: float) -> list[Run]:
         """Take out the runs that have waited since then or longer; the others keep their order."""
@@ -86,8 +109,12 @@ class Pace:
 
     _counts: dict[str, float] = field(default_factory=dict)
     _seconds: dict[str, float] = field(default_factory=dict)
+    _quick: dict[str, float] = field(default_factory=dict)
+    """How many of them only computed."""
 
     def note(self, task_path: str, seconds: float) -> None:
+        quick = seconds < QUICK_SECONDS
+        self._quick[task_path] = self._quick.get(task_path, 0.0) * FADING + quick
         self._counts[task_path] = self._counts.get(task_path, 0.0) * FADING + 1
         self._seconds[task_path] = self._seconds.get(task_path, 0.0) * FADING + seconds
 
@@ -95,6 +122,15 @@ class Pace:
         """Measure anew."""
         self._counts.clear()
         self._seconds.clear()
+        self._quick.clear()
+
+    def only_compute(self, task_paths: Iterable[str]) -> bool:
+        """Whether jobs like the latest ones hardly ever wait for anything."""
+        return all(
+            self._counts.get(path, 0.0) >= FEWEST
+            and self._quick[path] >= MOSTLY * self._counts[path]
+            for path in task_paths
+        )
 
     def jobs_ahead(self, slots: int, task_paths: Iterable[str]) -> int:
         """How many jobs like the latest ones so many slots will finish in the time ahead."""

@@ -53,7 +53,7 @@ class Claimer:
     found_nothing: bool = False
     must_look_again: bool = False
     woken_queues: set[str] = field(default_factory=set)
-    _latest_tasks: set[str] = field(default_factory=set)
+    latest_tasks: set[str] = field(default_factory=set)
     _last_queue: str = ""
     _look_at_all_at: float = 0.0
     _looked_at_all: bool = True
@@ -86,7 +86,7 @@ class Claimer:
         self._last_queue = jobs[-1].queue_name if jobs else self._last_queue
         self._note_batch(found=bool(jobs), is_full=len(jobs) >= part + part_ahead)
         self.must_look_again |= bool(jobs) and part < limit
-        self._latest_tasks = {job.task_path for job in jobs} or self._latest_tasks
+        self.latest_tasks = {job.task_path for job in jobs} or self.latest_tasks
         return jobs
 
     def seconds_to_next(self) -> float | None:
@@ -123,7 +123,7 @@ class Claimer:
         self._runs_suspect = self._runs_suspect and is_busy
         if self._runs_suspect or (self._is_emptying and is_busy):
             return 0, 0
-        wanted = slots.pace.jobs_ahead(slots.count, self._latest_tasks)
+        wanted = slots.pace.jobs_ahead(slots.count, self.latest_tasks)
         slots.low_water = wanted * 2 // 3
         if not wanted:
             return slots.free, 0

@@ -132,7 +132,10 @@ def judge(run: Run) -> BaseException | None:
 
 
 def in_context(run: Run, function: Callable[[], T]) -> T:
-    """Call in a context of the job's own, and leave the thread as a request would."""
+    """Call in a context of the job's own, and leave the thread as a request would.
+
+    No connection is left with it, and no cache client.
+    """
 
     def called() -> T:
         token = set_run(run)
@@ -141,10 +144,14 @@ def in_context(run: Run, function: Callable[[], T]) -> T:
         finally:
             reset_run(token)
 
+    context = contextvars.copy_context()
+    known = len(context)
     try:
-        return contextvars.copy_context().run(called)
+        return context.run(called)
     finally:
-        clean_up()
+        release_connections()
+        if len(context) != known:  # Django keeps cache clients by context: there may be some
+            context.run(caches.close_all)
 
 
 def call(run: Run) -> tuple[Outcome | Ending, BaseException | None]:
@@ -294,12 +301,6 @@ def next_delay(run: Run, error: BaseException) -> timedelta | None:
     except Exception:  # user code: a retry_on or give_up_on predicate
         logger.exception("The retry policy of %s failed; giving up.", run.job.task_path)
         return None
-
-
-def clean_up() -> None:
-    """Leave the thread as a request would: no open transaction, no connection, no cache client."""
-    release_connections()
-    caches.close_all()
 
 
 def record(run: Run, decided: Outcome | Ending, error: BaseException | None) -> None:

@@ -166,7 +166,7 @@ class Session(psycopg.Connection[Any]):
 def connect(alias: str) -> psycopg.Connection[Any]:
     """A plain psycopg session by this very alias, in autocommit, with server-side parameters.
 
-    Statements are prepared when they recur, unless a pooler stands between. All find their rows by
+    Statements are prepared, unless a pooler stands between. All find their rows by
     key: a plan kept from when the tables were small must not scan them when they have grown. Nobody
     waits long for a lock: the writer has others to write for.
     """
@@ -176,17 +176,21 @@ def connect(alias: str) -> psycopg.Connection[Any]:
     if is_pooled(connection):
         connection.prepare_threshold = None
     else:
-        connection.prepare_threshold = 1
-        connection.execute(BY_KEY_IN_ORDER)
+        connection.execute(BY_KEY_IN_ORDER, prepare=False)
         connection.execute("set lock_timeout to '250ms'")
         limit_session(connection)
+        connection.prepare_threshold = 0
     return connection
 
 
 BY_KEY_IN_ORDER = """
-set enable_seqscan to off; set enable_hashjoin to off; set enable_mergejoin to off
+set enable_seqscan to off; set enable_hashjoin to off; set enable_mergejoin to off;
+set plan_cache_mode to force_generic_plan
 """
-"""Whatever a statement is given is looked up by key, one after the other: so it locks, too."""
+"""Whatever a statement is given is looked up by key, one after the other: so it locks, too.
+
+A plan for the very arrays at hand might read a whole index instead, of a table that seems small.
+"""
 
 
 def is_pooled(connection: Any) -> bool:

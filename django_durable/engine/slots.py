@@ -35,6 +35,10 @@ from django_durable.engine.wear import Wear
 
 logger = logging.getLogger("django_durable")
 AT_ONCE = timedelta(0)
+COMPUTING = 2
+"""So many threads take runs that only compute."""
+LONG_SECONDS = 0.01
+"""A run that lasts so long waits for something."""
 FLUSH_SECONDS = 1.0
 """How long a worker that must stop waits for the ends it has to write."""
 
@@ -58,13 +62,15 @@ class Slots:
     """The length of the backlog from which on ``freed`` is called."""
     pace: Pace = field(default_factory=Pace)
     _backlog: Backlog = field(default_factory=Backlog)
-    _runs: dict[Run, None] = field(default_factory=dict)
+    _runs: dict[Run, float] = field(default_factory=dict)
+    """The runs in the slots, and when they began there."""
     _known: dict[Run, None] = field(default_factory=dict)
     """All that was claimed and is not written yet: waiting, running, or ended."""
     _wrappers: dict[Run, dict[Any, list[Any]]] = field(default_factory=dict)
     """The connections of the threads that run timed steps, by run and call."""
 
     def start(self) -> None:
+        self._backlog.threads = self._backlog.at_work = self.count
         for _ in range(self.count):
             self._start_thread()
 
@@ -128,6 +134,20 @@ class Slots:
         for run in [run for run in runs if run.job.claimed_ahead]:
             self._backlog.put(run, first=False)
 
+    def share_interpreter(self, task_paths: Collection[str]) -> None:
+        """Let fewer threads take runs while jobs only compute, and more for each that does not."""
+        if not self.pace.only_compute(task_paths):
+            self._backlog.let_work(self.count)
+            return
+        before = machine_seconds() - LONG_SECONDS
+        lasting = sum(begun < before for begun in list(self._runs.values()))
+        self._backlog.let_work(COMPUTING + 2 * lasting)
+
+    @property
+    def seconds_to_share(self) -> float | None:
+        """Until the interpreter is to be shared anew; None: no thread rests beside work."""
+        return LONG_SECONDS if self._backlog.rests else None
+
     def take_back(self, waiting_since: float) -> list[Run]:
         """Take out what has waited for a slot since then; it stays known until it is forgotten."""
         taken = self._backlog.take_back(waiting_since)
@@ -138,8 +158,7 @@ class Slots:
         mark_pristine()
         while True:
             run = self._backlog.get()
-            self._runs[run] = None
-            begun = machine_seconds()
+            self._runs[run] = begun = machine_seconds()
             is_written = True
             try:
                 is_written = execute(run, self.finish_later)

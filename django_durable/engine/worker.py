@@ -95,6 +95,7 @@ class Worker:
         self.slots.wear.look(ended=self.slots.ended)
         was_idle = not self.slots.known_runs  # before the look: what ends after it may enqueue
         self._claim()
+        self.slots.share_interpreter(self.member.claimer.latest_tasks)
         self._is_empty = self.options.burst and was_idle and self._has_nothing_left()
 
     def _is_over(self) -> bool:
@@ -244,7 +245,11 @@ class Worker:
     # --- waiting
 
     def _seconds_to_next(self) -> float:
-        others = [self.slots.seconds_to_timeout(), self.member.claimer.seconds_to_next()]
+        others = [
+            self.slots.seconds_to_timeout(),
+            self.slots.seconds_to_share,
+            self.member.claimer.seconds_to_next(),
+        ]
         if self.slots.waiting:
             others.append(LONGEST_WAIT)
         known = [seconds for seconds in others if seconds is not None]

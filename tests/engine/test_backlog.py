@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from django_durable.engine.backlog import MOST_AHEAD, Backlog, Pace
+from django_durable.engine.slots import COMPUTING, LONG_SECONDS, Slots
+from tests.scenarios.harness import eventually
 
 
 def run(name: Any, begun_at: float = 0.0) -> Any:
@@ -63,6 +69,120 @@ def test_many_threads_take_each_run_once_and_none_is_left_waiting() -> None:
     assert sorted(seen) == list(range(20_000))
 
 
+class ThreadsAtWorkTests:
+    """Four threads of which fewer may take runs."""
+
+    @pytest.fixture
+    def backlog(self) -> Iterator[Backlog]:
+        backlog = Backlog(threads=4, at_work=4)
+        self.at_work: Counter[str] = Counter()
+        self.gates = {name: threading.Event() for name in "abcd"}
+        workers = [threading.Thread(target=self._work, args=(backlog,)) for _ in range(4)]
+        for worker in workers:
+            worker.start()
+        eventually(lambda: len(backlog._idle) == 4, "all wait")
+        yield backlog
+        backlog.let_work(4)
+        for gate in self.gates.values():
+            gate.set()
+        for _ in workers:
+            backlog.put(run(None), first=False)
+        for worker in workers:
+            worker.join(60)
+            assert not worker.is_alive()
+
+    def _work(self, backlog: Backlog) -> None:
+        while (name := backlog.get().name) is not None:
+            self.at_work[name] += 1
+            if name in self.gates:
+                assert self.gates[name].wait(60)
+
+    def put(self, backlog: Backlog, names: str) -> None:
+        for name in names:
+            backlog.put(run(name), first=False)
+
+    def test_the_others_rest_beside_work(self, backlog: Backlog) -> None:
+        backlog.let_work(2)
+        self.put(backlog, "abcd")
+        eventually(lambda: self.at_work.total() == 2, "two have taken one")
+
+        assert (len(backlog), len(backlog._idle), backlog.rests) == (2, 2, True)
+        self.gates["a"].set()
+        eventually(lambda: self.at_work["c"] == 1, "who has ended its run takes the next")
+        assert (len(backlog), len(backlog._idle)) == (1, 2)
+
+    def test_more_are_woken_when_more_may_work(self, backlog: Backlog) -> None:
+        backlog.let_work(1)
+        self.put(backlog, "abcd")
+        eventually(lambda: self.at_work.total() == 1, "one has taken one")
+
+        backlog.let_work(3)
+
+        eventually(lambda: self.at_work.total() == 3, "two more have")
+        assert (len(backlog), backlog.rests) == (1, True)
+
+    def test_who_is_too_many_goes_to_rest(self, backlog: Backlog) -> None:
+        self.put(backlog, "abcd")
+        eventually(lambda: self.at_work.total() == 4, "all have taken one")
+        self.put(backlog, "efgh")
+
+        backlog.let_work(1)
+        for name in "abc":
+            self.gates[name].set()
+
+        eventually(lambda: len(backlog._idle) == 3, "three rest")
+        assert (len(backlog), self.at_work.total()) == (4, 4)
+        self.gates["d"].set()
+        eventually(lambda: self.at_work.total() == 8, "the last one does the rest")
+
+    def test_that_all_go_to_rest_at_once_leaves_nothing_behind(self, backlog: Backlog) -> None:
+        for count in [4, 1, 2, 1, 3] * 200:
+            backlog.let_work(count)
+            self.put(backlog, "xyz")
+
+        eventually(lambda: self.at_work.total() == 3000, "all are done")
+
+
+class WaitingRun:
+    """As much of a run as slots look at."""
+
+    ending = None
+    begun_at = 0.0
+
+    def __init__(self) -> None:
+        self.job = SimpleNamespace(task_path="a", claimed_ahead=False)
+
+
+def test_runs_that_wait_get_every_slot_though_their_like_only_computed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun: list[Any] = []
+    gate = threading.Event()
+
+    def execute(run: Any, finish_later: Any) -> bool:
+        begun.append(run)
+        return gate.wait(60)
+
+    monkeypatch.setattr("django_durable.engine.slots.execute", execute)
+    slots = Slots(6, freed=lambda: None)
+    slots.start()
+    for _ in range(100):
+        slots.pace.note("a", 0.00003)
+    slots.share_interpreter(["a"])
+    runs: list[Any] = [WaitingRun() for _ in range(6)]
+    slots.put_all(runs)
+    eventually(lambda: len(begun) == COMPUTING, "some have begun")
+    assert slots.seconds_to_share == LONG_SECONDS
+
+    def all_have_begun() -> bool:
+        slots.share_interpreter(["a"])
+        return len(begun) == 6
+
+    eventually(all_have_begun, "the loop looks again, and all have begun")
+    assert slots.seconds_to_share is None
+    gate.set()
+
+
 class PaceTests:
     def test_nothing_is_claimed_ahead_of_what_was_never_measured(self) -> None:
         pace = Pace()
@@ -102,3 +222,16 @@ class PaceTests:
             pace.note("a", 1.0)
 
         assert pace.jobs_ahead(16, ["a"]) == 0
+
+    def test_who_computes_only_is_told_from_who_waits(self) -> None:
+        pace = Pace()
+        assert not pace.only_compute(["quick"])  # never measured
+        for number in range(100):
+            pace.note("quick", 0.00003)
+            pace.note("mostly", 0.00003 if number % 20 else 5.0)
+            pace.note("often", 0.00003 if number % 5 else 0.001)
+
+        assert pace.only_compute(["quick", "mostly"])
+        assert not pace.only_compute(["quick", "often"])
+        pace.forget()
+        assert not pace.only_compute(["quick"])

@@ -2,16 +2,19 @@
 
 import asyncio
 import logging
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import pytest
+from django.core.cache import caches
+from django.core.cache.backends.locmem import LocMemCache
 from django.db import connection, transaction
 from django.utils import timezone, translation
 
 from django_durable import RetryAfter, current_job, get_job, step, task
 from django_durable.engine import claims, liveness, registry
 from django_durable.engine.checkpoints import load_checkpoints
-from django_durable.engine.executor import execute
+from django_durable.engine.executor import execute, in_context
 from django_durable.engine.run import Ending, Run, Stop
 from django_durable.engine.slots import drop_open_transactions
 from django_durable.engine.threads import release_connections
@@ -56,6 +59,20 @@ class DemandingError(Exception):
 
 @task
 def nothing() -> None: ...
+
+
+class NotingCache(LocMemCache):
+    """A cache client that tells when it is closed."""
+
+    closed: ClassVar[list[str]] = []
+
+    def close(self, **_: Any) -> None:
+        self.closed.append(self.get("who", "nobody"))
+
+
+@task
+def remember(who: str) -> None:
+    caches["noting"].set("who", who)
 
 
 @task
@@ -392,6 +409,18 @@ class AtomicStatementCountTests:
 
         assert ["durable_checkpoint" in sql for sql in sent] == [True, False]
         assert len(commits) == 1
+
+
+def test_the_cache_clients_of_a_job_are_closed_after_it(settings: Any) -> None:
+    """Django keeps them in the job's own context, where nobody would find them later."""
+    settings.CACHES = {**settings.CACHES, "noting": {"BACKEND": f"{__name__}.NotingCache"}}
+    NotingCache.closed.clear()
+    with threads(1) as start:  # where no cache was used before
+        for who in "ab":
+            run = claimed_run(remember.enqueue(who))
+            start(partial(in_context, run, partial(remember.func, who))).result(PATIENCE)
+
+    assert NotingCache.closed == ["a", "b"]
 
 
 def test_a_run_whose_worker_was_declared_lost_does_not_begin() -> None:
