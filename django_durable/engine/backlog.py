@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from django_durable.engine.run import Run
 
@@ -124,9 +124,9 @@ class Pace:
         self._seconds.clear()
         self._quick.clear()
 
-    def only_compute(self, task_paths: Iterable[str]) -> bool:
+    def only_compute(self, task_paths: Collection[str]) -> bool:
         """Whether jobs like the latest ones hardly ever wait for anything."""
-        return all(
+        return bool(task_paths) and all(
             self._counts.get(path, 0.0) >= FEWEST
             and self._quick[path] >= MOSTLY * self._counts[path]
             for path in task_paths

@@ -14,6 +14,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import psycopg
+from psycopg.types.datetime import TimestamptzLoader
 
 OFTEN = 3
 """A statement that ran so often on one session is prepared there."""
@@ -36,6 +37,8 @@ class PreparingConnection:
         connection = self._connection
         connection.validate_thread_sharing()
         cursor = psycopg.Cursor(connection.connection)
+        # Django's own loader of times is Python; the driver's is C and gives the same
+        cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
         if connection.queries_logged:
             return connection.make_debug_cursor(cursor)
         return connection.make_cursor(cursor)

@@ -225,6 +225,7 @@ class PaceTests:
 
     def test_who_computes_only_is_told_from_who_waits(self) -> None:
         pace = Pace()
+        assert not pace.only_compute([])
         assert not pace.only_compute(["quick"])  # never measured
         for number in range(100):
             pace.note("quick", 0.00003)
