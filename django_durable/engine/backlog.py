@@ -85,8 +85,8 @@ class Backlog:
 
     @property
     def rests(self) -> bool:
-        """Whether runs wait here while threads rest."""
-        return bool(self._runs and self._idle)
+        """Whether runs wait here that not all threads may take."""
+        return bool(self._runs) and self.at_work < self.threads
 
     def take_back(self, waiting_since: float) -> list[Run]:
         """Take out the runs that have waited since then or longer; the others keep their order."""
@@ -105,7 +105,10 @@ class Backlog:
 
 @dataclass(slots=True, eq=False)
 class Pace:
-    """How long jobs take a slot here, by task: sums that fade. Slots note, the claimer asks."""
+    """How long jobs take a slot here, by task: sums that fade.
+
+    Slots note and the loop asks, at the same time: a sum may be there before another is.
+    """
 
     _counts: dict[str, float] = field(default_factory=dict)
     _seconds: dict[str, float] = field(default_factory=dict)
@@ -127,8 +130,7 @@ class Pace:
     def only_compute(self, task_paths: Collection[str]) -> bool:
         """Whether jobs like the latest ones hardly ever wait for anything."""
         return bool(task_paths) and all(
-            self._counts.get(path, 0.0) >= FEWEST
-            and self._quick[path] >= MOSTLY * self._counts[path]
+            self._quick.get(path, 0.0) >= MOSTLY * max(FEWEST, self._counts.get(path, 0.0))
             for path in task_paths
         )
 
@@ -136,7 +138,7 @@ class Pace:
         """How many jobs like the latest ones so many slots will finish in the time ahead."""
         paths = [path for path in task_paths if path in self._counts]
         count = sum(self._counts[path] for path in paths)
-        seconds = sum(self._seconds[path] for path in paths)
+        seconds = sum(self._seconds.get(path, 0.0) for path in paths)
         if count < FEWEST:
             return 0
         return min(MOST_AHEAD, int(slots * AHEAD_SECONDS * count / max(seconds, 1e-9)))

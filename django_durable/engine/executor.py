@@ -151,7 +151,15 @@ def in_context(run: Run, function: Callable[[], T]) -> T:
     finally:
         release_connections()
         if len(context) != known:  # Django keeps cache clients by context: there may be some
-            context.run(caches.close_all)
+            context.run(close_caches)
+
+
+def close_caches() -> None:
+    """Close the cache clients of this context; what they raise does not change what became."""
+    try:
+        caches.close_all()
+    except Exception:  # a backend's own: its server may be away
+        logger.exception("A cache client did not close.")
 
 
 def call(run: Run) -> tuple[Outcome | Ending, BaseException | None]:

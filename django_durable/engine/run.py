@@ -156,16 +156,23 @@ class Run:
     report: Report = field(default_factory=Report)
     begun_at: float = field(default_factory=machine_seconds)
 
-    @cached_property
+    @property
     def history(self) -> History:
-        """How far the run has come in its records; made for its first durable call."""
-        path = life_path(self.job.continued_count)
-        return History(self.records, allowed_steps=self.job.allowed_steps, root_path=path)
+        """How far the run has come in its records; made for its first durable call.
+
+        Two threads may come first: they get the same one.
+        """
+        made: History | None = self.__dict__.get("_made")
+        if made is None:
+            path, allowed = life_path(self.job.continued_count), self.job.allowed_steps
+            new = History(self.records, allowed_steps=allowed, root_path=path)
+            made = self.__dict__.setdefault("_made", new)
+        return made
 
     @property
     def is_plain(self) -> bool:
         """Whether it has, by now, neither checkpoints nor waits nor branches."""
-        return not self.records and "history" not in self.__dict__
+        return not self.records and "_made" not in self.__dict__
 
     @cached_property
     def public_job(self) -> Job:

@@ -166,7 +166,7 @@ class Session(psycopg.Connection[Any]):
 def connect(alias: str) -> psycopg.Connection[Any]:
     """A plain psycopg session by this very alias, in autocommit, with server-side parameters.
 
-    Statements are prepared, unless a pooler stands between. All find their rows by
+    Statements are prepared when they recur, unless a pooler stands between. All find their rows by
     key: a plan kept from when the tables were small must not scan them when they have grown. Nobody
     waits long for a lock: the writer has others to write for.
     """
@@ -179,7 +179,7 @@ def connect(alias: str) -> psycopg.Connection[Any]:
         connection.execute(BY_KEY_IN_ORDER, prepare=False)
         connection.execute("set lock_timeout to '250ms'")
         limit_session(connection)
-        connection.prepare_threshold = 0
+        connection.prepare_threshold = 1  # at 0, each failure of a first run leaves a statement
     return connection
 
 

@@ -143,6 +143,10 @@ class Slots:
         lasting = sum(begun < before for begun in list(self._runs.values()))
         self._backlog.let_work(COMPUTING + 2 * lasting)
 
+    def let_all_work(self) -> None:
+        """The loop cannot look for a while: no run is to wait for that."""
+        self._backlog.let_work(self.count)
+
     @property
     def seconds_to_share(self) -> float | None:
         """Until the interpreter is to be shared anew; None: no thread rests beside work."""

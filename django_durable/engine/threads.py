@@ -42,6 +42,7 @@ def release_connections() -> None:
         elif connection.connection is not None:
             connection.queries_log.clear()
             connection.close()
+            open_ones += connection.connection is not None  # of SQLite in memory nothing closes
     _thread.has_connections = open_ones > 0
 
 

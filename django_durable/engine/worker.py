@@ -88,6 +88,7 @@ class Worker:
         if self._must_reconcile or machine_seconds() >= self._next_reconcile:
             self._reconcile()
         self.bell.listen()
+        self.slots.share_interpreter(self.member.claimer.latest_tasks)
         self.slots.give_up_late()
         self.slots.tell_progress(connections[self.alias])
         self.member.maintenance.run_due()
@@ -233,6 +234,7 @@ class Worker:
         logger.warning("The worker's loop met a database error and goes on: %s", error)
         connections[self.alias].close()
         self.member.maintenance.distrust()
+        self.slots.let_all_work()
         self.bell.wait(OUTAGE_SECONDS)
 
     def _note_lost(self) -> None:

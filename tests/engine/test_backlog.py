@@ -135,6 +135,15 @@ class ThreadsAtWorkTests:
         self.gates["d"].set()
         eventually(lambda: self.at_work.total() == 8, "the last one does the rest")
 
+    def test_the_loop_is_told_though_nobody_rests_yet(self, backlog: Backlog) -> None:
+        self.put(backlog, "abcd")
+        eventually(lambda: self.at_work.total() == 4, "all have taken one")
+        self.put(backlog, "e")
+
+        backlog.let_work(2)
+
+        assert (len(backlog._idle), backlog.rests) == (0, True)
+
     def test_that_all_go_to_rest_at_once_leaves_nothing_behind(self, backlog: Backlog) -> None:
         for count in [4, 1, 2, 1, 3] * 200:
             backlog.let_work(count)
@@ -222,6 +231,17 @@ class PaceTests:
             pace.note("a", 1.0)
 
         assert pace.jobs_ahead(16, ["a"]) == 0
+
+    @pytest.mark.parametrize("lost", ["_counts", "_seconds", "_quick"])
+    def test_a_sum_that_is_not_there_yet_is_no_fault(self, lost: str) -> None:
+        """Slots note while the loop asks, or has measuring begin anew."""
+        pace = Pace()
+        for _ in range(100):
+            pace.note("a", 0.00003)
+        getattr(pace, lost).clear()
+
+        assert pace.jobs_ahead(4, ["a"]) >= 0
+        assert pace.only_compute(["a"]) == (lost != "_quick")
 
     def test_who_computes_only_is_told_from_who_waits(self) -> None:
         pace = Pace()

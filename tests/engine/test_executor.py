@@ -15,9 +15,11 @@ from django_durable import RetryAfter, current_job, get_job, step, task
 from django_durable.engine import claims, liveness, registry
 from django_durable.engine.checkpoints import load_checkpoints
 from django_durable.engine.executor import execute, in_context
+from django_durable.engine.replay import History
 from django_durable.engine.run import Ending, Run, Stop
 from django_durable.engine.slots import drop_open_transactions
-from django_durable.engine.threads import release_connections
+from django_durable.engine.threads import refuse_in_transaction, release_connections
+from django_durable.exceptions import StepInTransactionError
 from django_durable.models import Job
 from django_durable.signals import job_started
 from django_durable.testing import run_jobs
@@ -68,6 +70,8 @@ class NotingCache(LocMemCache):
 
     def close(self, **_: Any) -> None:
         self.closed.append(self.get("who", "nobody"))
+        if self.closed[-1] == "c":
+            raise ConnectionError("the cache is away")
 
 
 @task
@@ -411,16 +415,34 @@ class AtomicStatementCountTests:
         assert len(commits) == 1
 
 
+def test_two_threads_that_come_first_get_the_same_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = claimed_run(nothing.enqueue())
+    calls: list[str] = []
+    others: list[History] = []
+
+    def make(*args: Any, **more: Any) -> History:
+        calls.append("made")
+        if len(calls) == 1:  # another thread comes while this one makes it
+            others.append(run.history)
+        return History(*args, **more)
+
+    monkeypatch.setattr("django_durable.engine.run.History", make)
+
+    assert run.history is others[0]
+    assert run.history is others[0]
+    assert len(calls) == 2
+
+
 def test_the_cache_clients_of_a_job_are_closed_after_it(settings: Any) -> None:
     """Django keeps them in the job's own context, where nobody would find them later."""
     settings.CACHES = {**settings.CACHES, "noting": {"BACKEND": f"{__name__}.NotingCache"}}
     NotingCache.closed.clear()
     with threads(1) as start:  # where no cache was used before
-        for who in "ab":
+        for who in "abc":
             run = claimed_run(remember.enqueue(who))
             start(partial(in_context, run, partial(remember.func, who))).result(PATIENCE)
 
-    assert NotingCache.closed == ["a", "b"]
+    assert NotingCache.closed == ["a", "b", "c"]  # what the last one raised changed nothing
 
 
 def test_a_run_whose_worker_was_declared_lost_does_not_begin() -> None:
@@ -453,3 +475,21 @@ def test_a_transaction_left_open_and_closed_is_not_met_by_the_next_job() -> None
 
     with threads(1) as start:
         assert not start(leave_one_open).result(PATIENCE)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_connection_that_does_not_close_is_looked_at_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As that of SQLite in memory."""
+
+    def leave_it_open() -> None:
+        connection.ensure_connection()
+        monkeypatch.setattr(connection, "close", lambda: None)
+        release_connections()
+        monkeypatch.undo()
+        with transaction.atomic():
+            refuse_in_transaction("step()")
+
+    with threads(1) as start, pytest.raises(StepInTransactionError):
+        start(leave_it_open).result(PATIENCE)

@@ -1,6 +1,7 @@
 """A worker's sessions: its pools, their ceiling, the engine's own and where they lead."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +13,12 @@ from pytest_django import Settings
 from django_durable.checks import check_database
 from django_durable.engine import boot, liveness, sessions
 from django_durable.engine.boot import NotReadyError
+from django_durable.engine.outcomes import Outcome, finish_jobs
 from django_durable.engine.sql import execute
+from django_durable.engine.states import JobState
+from django_durable.models import Job
+from tests.sessions import second_session
+from tests.testapp.durable_stories import quick
 
 
 def pool_after(monkeypatch: pytest.MonkeyPatch, *, slots: int, **options: Any) -> Any:
@@ -199,3 +205,46 @@ def test_what_is_no_outage_ends_the_boot() -> None:
 
     with pytest.raises(psycopg.errors.UndefinedTable):
         boot.through_outages("default", part, lambda seconds: False)
+
+
+class WritersPlansTests:
+    """What is written many at a time goes by key, however small the table seems."""
+
+    def finish(self, session: Any, job: Job) -> None:
+        success = Outcome(job_id=job.pk, lease_token=1, state=JobState.SUCCESSFUL)
+        finish_jobs(session, [replace(success, return_value="null")])
+
+    def test_from_the_first_batch_on(self, transactional_db: None) -> None:
+        job = quick.enqueue("a")
+        with sessions.connect("default") as session:
+            for _ in range(4):
+                self.finish(session, job)
+            rows = session.execute(
+                "select generic_plans, custom_plans from pg_prepared_statements"
+                " where statement like '%unnest%'"
+            ).fetchall()
+            (mode,) = session.execute("show plan_cache_mode").fetchone() or ("",)
+
+        assert [custom for _, custom in rows] == [0] * len(rows)
+        assert rows
+        assert mode == "force_generic_plan"  # the first one is not prepared yet
+
+    def test_what_is_held_up_leaves_no_statement_behind_each_time(
+        self, transactional_db: None
+    ) -> None:
+        """The server would keep each until its memory is gone."""
+        job = quick.enqueue("a")
+        Job.objects.filter(pk=job.pk).update(
+            state="RUNNING", lease_token=1, worker_id=1, claimed_at="2030-01-01T00:00Z"
+        )
+        with sessions.connect("default") as session, second_session() as other:
+            other.execute("begin")
+            other.execute("select 1 from durable_job for update")
+            for _ in range(4):
+                with pytest.raises(psycopg.errors.LockNotAvailable):
+                    self.finish(session, job)
+            (count,) = session.execute(
+                "select count(*) from pg_prepared_statements"
+            ).fetchone() or (9,)
+
+        assert count == 0

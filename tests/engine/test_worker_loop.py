@@ -95,7 +95,18 @@ def occupy_slot(process: Worker) -> None:
     """A job is in the slot."""
     work.enqueue(0)
     process._claim()
-    process.slots._runs[process.slots._backlog.get()] = None
+    process.slots._runs[process.slots._backlog.get()] = machine_seconds()
+
+
+class OutageTests:
+    def test_no_run_waits_for_a_loop_that_cannot_look(self, process: Worker) -> None:
+        """However quick its like were."""
+        backlog = process.slots._backlog
+        backlog.threads, backlog.at_work = process.slots.count, 0
+
+        process._survive(OperationalError("the database is away"))
+
+        assert backlog.at_work == process.slots.count
 
 
 def refuse(*_: Any) -> Any:
@@ -109,7 +120,7 @@ class NotingTests:
             process.member.claimer.claimant, ["default"], limit=0, ahead=1
         ).jobs
         run = process._make_run(jobs[0], [])
-        process.slots._runs[run] = None
+        process.slots._runs[run] = machine_seconds()
 
         with second_session() as other:
             other.execute("begin")
