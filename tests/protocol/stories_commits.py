@@ -8,7 +8,7 @@ from django_durable.engine import atomic, checkpoints, executor, run, writer
 from django_durable.engine.checkpoints import NewCheckpoint, Saved
 from django_durable.engine.faults import DATABASE_ERRORS
 from django_durable.engine.outcomes import Outcome, Written
-from django_durable.engine.replay import History, Recorded
+from django_durable.engine.replay import Recorded
 from django_durable.engine.run import Ending, Run
 from django_durable.engine.states import JobState
 from django_durable.models import Job
@@ -195,7 +195,8 @@ def write_or_start_again(
     written, decided = write(run, decided)
     if written is None:
         run.ending = None
-        run.history = History(run.history.records.values())
+        run.records = list(run.history.records.values())
+        del vars(run)["_made"]  # the history begins anew
         executor.in_context(run, lambda: executor.call(run))
     return written, decided
 

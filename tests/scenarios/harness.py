@@ -182,8 +182,11 @@ def sessions_of(worker_id: int) -> int:
 
 
 def sessions_of_all() -> int:
-    """How many sessions the database of the test has, whoever they are of."""
+    """How many sessions the database of the test has, whoever's they are; vacuum's do not count."""
     with connection.cursor() as cursor:
-        cursor.execute("select count(*) from pg_stat_activity where datname = current_database()")
+        cursor.execute(
+            "select count(*) from pg_stat_activity"
+            " where datname = current_database() and backend_type = 'client backend'"
+        )
         (count,) = cursor.fetchone()
         return int(count)
