@@ -11,7 +11,8 @@ import psycopg
 from django.db import connection, connections
 
 T = TypeVar("T")
-PATIENCE = 20.0
+PATIENCE = 60.0
+"""Seconds after which what has not come about fails a test; nothing waits so long in peace."""
 
 
 @contextmanager
@@ -30,13 +31,20 @@ def seen_jobs(session: psycopg.Connection[Any]) -> int:
     return int(row[0])
 
 
+BLOCKED = """
+    from pg_stat_activity as waiting
+    where datname = current_database() and wait_event_type = 'Lock' and exists (
+        select from pg_stat_activity as holder
+        where holder.pid = any(pg_blocking_pids(waiting.pid))
+            and holder.backend_type = 'client backend'
+    )
+"""
+"""The sessions that wait for a lock which another one holds; autovacuum is none of ours."""
+
+
 def wait_until_blocked(sessions: int = 1) -> None:
     """Return once so many sessions of this database wait for a lock."""
-    wait_until(
-        "select count(*) >= %s from pg_stat_activity"
-        " where datname = current_database() and wait_event_type = 'Lock'",
-        sessions,
-    )
+    wait_until(f"select count(*) >= %s {BLOCKED}", sessions)
 
 
 def wait_until(question: str, *params: Any) -> None:

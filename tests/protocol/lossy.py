@@ -131,10 +131,13 @@ class Lossy:
         raise psycopg.OperationalError("the connection was lost, by this test")
 
     def _leave_open(self, text: str, act: Callable[[], Any]) -> None:
-        self._loss.flight.take_off(self.raw)
-        if text != "COMMIT":
-            self.raw.execute("begin")
-            act()
+        """It is in flight when it has done its work: whoever lands it does so in another thread."""
+        try:
+            if text != "COMMIT":
+                self.raw.execute("begin")
+                act()
+        finally:
+            self._loss.flight.take_off(self.raw)
 
     def _check(self) -> None:
         if self._is_lost:

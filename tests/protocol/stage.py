@@ -14,10 +14,12 @@ from django_durable.engine.sessions import connect
 from django_durable.engine.writer import GroupWriter
 from tests.protocol.lossy import Fate, Flight, Loss, Lossy
 from tests.scenarios.harness import eventually
+from tests.sessions import BLOCKED
 
 P = ParamSpec("P")
 T = TypeVar("T")
-PATIENCE = 20.0
+PATIENCE = 60.0
+"""Seconds after which what has not come about fails a test; nothing waits so long in peace."""
 ALIAS = "default"
 
 
@@ -146,19 +148,12 @@ def end_other_sessions() -> None:
 
 
 def waits_for_a_lock(pid: int) -> bool:
-    return truth(
-        "select exists (select from pg_stat_activity where pid = %s and wait_event_type = 'Lock')",
-        pid,
-    )
+    return truth(f"select exists (select {BLOCKED} and pid = %s)", pid)
 
 
 def somebody_waits(sessions: int = 1) -> bool:
     """Whether so many sessions of this database wait for a lock."""
-    return truth(
-        "select count(*) >= %s from pg_stat_activity"
-        " where datname = current_database() and wait_event_type = 'Lock'",
-        sessions,
-    )
+    return truth(f"select count(*) >= %s {BLOCKED}", sessions)
 
 
 def is_held_up(future: Future[Any]) -> bool:

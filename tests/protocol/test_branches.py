@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
+import pytest
 from django.db import connections
 
 from django_durable import (
@@ -18,19 +18,17 @@ from django_durable import (
     task,
     wait_for_event,
 )
-from django_durable.engine import registry
+from django_durable.engine import branches, registry
 from django_durable.engine.checkpoints import load_checkpoints
 from django_durable.engine.executor import execute
 from django_durable.engine.run import Run, Writer
 from django_durable.models import Job, Message
 from tests.families import claim_only, fresh
-from tests.protocol.stage import ALIAS, Stage
+from tests.protocol.stage import ALIAS, PATIENCE, Stage
 from tests.protocol.world import HOUR
 
-Hook = Callable[[str], None]
 
-
-def perform(job: Job, writer: Writer, after_save: Hook = lambda identity: None) -> None:
+def perform(job: Job, writer: Writer) -> None:
     """Run a claimed job as a slot does, in the calling thread; its branches have their own."""
     records = load_checkpoints(ALIAS, [job.pk]).get(job.pk, [])
     execute(
@@ -41,30 +39,38 @@ def perform(job: Job, writer: Writer, after_save: Hook = lambda identity: None) 
             records=records,
             writer=writer,
             parallel=True,
-            after_save=after_save,
         )
     )
 
 
-def performed(called: Any, stage: Stage, **hooks: Hook) -> Job:
+def performed(called: Any, stage: Stage) -> Job:
     (job,) = claim_only(called.enqueue())
-    perform(job, stage.writer(), **hooks)
+    perform(job, stage.writer())
     return fresh(job)
 
 
-def test_the_branches_of_an_outrun_branch_stop_too(stage: Stage) -> None:
+def test_the_branches_of_an_outrun_branch_stop_too(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done: list[str] = []
-    begun, ended = stage.gate(), stage.gate()
+    begun, outrun = stage.gate(), stage.gate()
+    stop_others = branches._stop_others
+
+    def stop_others_and_tell(*args: Any) -> None:
+        stop_others(*args)
+        outrun.set()
+
+    monkeypatch.setattr(branches, "_stop_others", stop_others_and_tell)
 
     @step
     def slow(name: str) -> None:
         done.append(name)
         begun.set()
-        ended.wait(20)
+        outrun.wait(PATIENCE)
 
     @step
     def fast() -> None:
-        begun.wait(20)
+        begun.wait(PATIENCE)
 
     @task(path="tests.outruns")
     def outruns() -> int:
@@ -73,11 +79,8 @@ def test_the_branches_of_an_outrun_branch_stop_too(stage: Stage) -> None:
 
         return first(fast, other).index
 
-    def decided(identity: str) -> None:
-        if identity == "first":
-            ended.set()
-
-    assert performed(outruns, stage, after_save=decided).return_value == 0
+    assert performed(outruns, stage).return_value == 0
+    assert outrun.is_set()
     assert done == ["one"]
 
 
@@ -141,7 +144,7 @@ def test_what_an_outrun_branch_went_on_from_stays(stage: Stage) -> None:
 
     @step
     def slow() -> None:
-        took.wait(20)
+        took.wait(PATIENCE)
 
     @task(path="tests.selects")
     def selects() -> int:

@@ -10,7 +10,7 @@ from django.db import transaction
 from django_durable import current_job, set_progress, set_value, step, task
 from django_durable.engine import reporting
 from django_durable.models import Job
-from tests.protocol.stage import Stage
+from tests.protocol.stage import PATIENCE, Stage
 from tests.protocol.world import claimed_job, new_worker, perform, state_of
 from tests.sessions import second_session
 
@@ -147,9 +147,9 @@ def test_what_others_hold_is_waited_for_by_values_and_skipped_by_progress(stage:
     operator.do(Job.objects.select_for_update(no_key=True).get, pk=job.pk)
     running = slot.start(perform, job, stage.writer())
 
-    assert reached.wait(20)
+    assert reached.wait(PATIENCE)
     assert done_outside() is None
     assert not running.done()
     operator.commit()
-    running.result(20)
+    running.result(PATIENCE)
     assert (done_outside(), values_outside()) == (1, [("phase", "one")])
