@@ -212,8 +212,9 @@ def look_for_lost() -> None:
 
 @contextmanager
 def frozen_session(worker_id: int) -> Iterator[None]:
-    """A session of a worker that is stopped inside a transaction."""
+    """A session of a worker that is stopped inside a transaction, and that no timeout ends."""
     raw = connect(ALIAS)
+    raw.execute("set idle_in_transaction_session_timeout = 0")
     raw.execute("select set_config('application_name', %s, false)", [f"durable:{worker_id}"])
     raw.execute("begin")
     try:
