@@ -35,6 +35,7 @@ from tests.builders import (
     rewritten_job,
     statements,
 )
+from tests.scheduled import database_now
 from tests.sessions import PATIENCE, threads
 from tests.testapp.models import Account
 
@@ -209,7 +210,8 @@ class AttemptTests:
 
         assert job.wait_reason is not None
         assert job.wait_reason.startswith("attempt 1 failed: ZeroDivisionError: ")
-        assert timezone.now() < job.due_at <= timezone.now() + HOUR
+        now = database_now()
+        assert now < job.due_at <= now + HOUR
 
     def test_retry_after_is_obeyed(self) -> None:
         def later() -> None:

@@ -35,13 +35,13 @@ def test_an_end_whose_row_somebody_holds_does_not_hold_up_the_others() -> None:
         other.execute("begin")
         other.execute("select 1 from durable_job where id = %s for update", [held.job.pk])
         finisher.start()
-        eventually(lambda: state_of(together) == "SUCCESSFUL", "its batch is written", 10)
+        eventually(lambda: state_of(together) == "SUCCESSFUL", "its batch is written")
         finisher.take(later, outcome_of(later, JobState.SUCCESSFUL, return_value="null"))
-        eventually(lambda: state_of(later) == "SUCCESSFUL", "the next one is written", 10)
-        eventually(lambda: written == [together, later], "these two are told", 10)
+        eventually(lambda: state_of(later) == "SUCCESSFUL", "the next one is written")
+        eventually(lambda: written == [together, later], "these two are told")
         assert state_of(held) == "RUNNING"
         other.execute("rollback")
 
-    eventually(lambda: state_of(held) == "SUCCESSFUL", "it is tried again", 10)
-    eventually(lambda: written == [together, later, held], "it is told as well", 10)
+    eventually(lambda: state_of(held) == "SUCCESSFUL", "it is tried again")
+    eventually(lambda: written == [together, later, held], "it is told as well")
     writer.call(lambda connection: connection.close())

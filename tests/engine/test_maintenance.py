@@ -37,7 +37,7 @@ def looker(poll_interval: timedelta = timedelta(seconds=1)) -> Maintenance:
     return Maintenance(
         connection=connection,
         worker_id=0,
-        lease=timedelta(seconds=15),
+        lease=timedelta(hours=1),
         poll_interval=poll_interval,
         woken=lambda: None,
     )
@@ -111,6 +111,10 @@ def test_a_worker_frozen_inside_its_claim_loses_its_sessions_and_is_declared_los
         maintenance.look_for_lost()
         assert not is_lost(worker_id)
         second_look(maintenance)
+        name = liveness.session_name(worker_id)
+        wait_until(
+            "select not exists (select from pg_stat_activity where application_name = %s)", name
+        )
         frozen.close()
 
     second_look(maintenance)

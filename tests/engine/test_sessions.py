@@ -137,11 +137,14 @@ class StrayTests:
     @pytest.fixture(autouse=True)
     def _another_way(
         self, transactional_db: None, settings: Settings, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    ) -> Iterator[None]:
         other = dict(connections.settings["default"])
         monkeypatch.setitem(connections.settings, "other", other)
         settings.DURABLE = {"ENGINE_DATABASE": "other"}
         self.other = other
+        yield
+        connections["other"].close()
+        del connections["other"]  # or who uses that alias later comes where this one led
 
     def test_one_that_leads_to_the_same_database_is_none(self) -> None:
         assert sessions.find_strays("default") == []
