@@ -16,7 +16,7 @@ from typing import Any, Self
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PATIENCE = 40.0
+PATIENCE = 90.0
 ANSWER = "typed, exit status "
 
 

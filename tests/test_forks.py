@@ -9,7 +9,6 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from django_durable import (
-    RetryPolicy,
     Task,
     afork_job,
     arestart_job,
@@ -267,7 +266,7 @@ def fails() -> None:
 
 
 def retrying_at_third() -> Job:
-    @step(retry=RetryPolicy(max_attempts=2, initial_delay=HOUR))
+    @step(retry=policy(2))
     def later() -> None:
         raise ValueError("not yet")
 

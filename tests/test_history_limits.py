@@ -59,7 +59,7 @@ def limited(**limits: int) -> override_settings:
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    found = [record for record in caplog.records if "has" in record.getMessage()]
+    found = [record for record in caplog.records if "checkpoints" in record.getMessage()]
     return [r.getMessage() for r in found if r.levelno == logging.WARNING]
 
 
