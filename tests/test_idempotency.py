@@ -11,7 +11,7 @@ from django_durable.exceptions import IdempotencyConflictError, InvalidOptionErr
 from django_durable.models import IdempotencyKey, Job
 from django_durable.testing import run_jobs
 from tests.builders import crashed_job, expired_key, resumed_job, rolled_back
-from tests.sessions import race, threads, wait_until_blocked
+from tests.sessions import PATIENCE, race, threads, wait_until_blocked
 from tests.testapp.models import Account, Charge
 
 
@@ -195,7 +195,7 @@ class RaceTests:
                     wait_until_blocked()
                     transaction.set_rollback(not commits)
             finally:
-                second = waiting.result(20)
+                second = waiting.result(PATIENCE)
 
         assert (second == first, second.is_duplicate) == (commits, commits)
         assert Job.objects.count() == 1

@@ -16,7 +16,7 @@ from django_durable.exceptions import (
 )
 from django_durable.models import IdempotencyKey
 from tests.builders import expired_key, rolled_back, statements
-from tests.sessions import race, second_session, threads, wait_until_blocked
+from tests.sessions import PATIENCE, race, second_session, threads, wait_until_blocked
 from tests.testapp.models import Account, Charge
 
 
@@ -166,7 +166,7 @@ class ConcurrencyTests:
                 once("k", first)
             except LookupError:
                 assert fails
-            result = waiting[0].result(20)
+            result = waiting[0].result(PATIENCE)
 
         assert (result, ran) == (("second", ["first", "second"]) if fails else ("first", ["first"]))
 

@@ -30,6 +30,9 @@ from django_durable.engine.states import WaitKind
 from django_durable.models import Job, Queue
 from tests.testapp.durable_stories import quick
 
+# The first test waits until the tables are filled, which is much to write for a slow machine.
+pytestmark = pytest.mark.timeout(600)
+
 HOUR = timedelta(hours=1)
 FINISHED, FUTURE = 1_000_000, 100_000
 FILL = """

@@ -220,6 +220,6 @@ def test_workers_are_woken_at_the_commit() -> None:
         )
         for change in changes:
             change()
-        payloads = [n.payload for n in session.notifies(timeout=10, stop_after=4)]
+        payloads = [n.payload for n in session.notifies(timeout=60, stop_after=4)]
 
     assert payloads == ["mails", "mails", "orders", ""]

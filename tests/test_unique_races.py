@@ -14,7 +14,7 @@ from django_durable.testing import run_jobs
 from tests.builders import HOUR
 from tests.engine.test_claims import claimant
 from tests.engine.test_retention import pruned
-from tests.sessions import race, threads, wait_until_blocked
+from tests.sessions import PATIENCE, race, threads, wait_until_blocked
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -88,7 +88,7 @@ class RaceTests:
                     wait_until_blocked()
                     transaction.set_rollback(not commits)
             finally:
-                second = waiting.result(20)
+                second = waiting.result(PATIENCE)
 
         assert (second == first, second.is_duplicate) == (commits, commits)
         assert Job.objects.count() == 1
@@ -124,7 +124,7 @@ class RaceTests:
 
             def end_and_look(*args: Any) -> Any:
                 monkeypatch.setattr(uniqueness, "_find_unchanged", find)
-                start(lambda: _end(job)).result(20)
+                start(lambda: _end(job)).result(PATIENCE)
                 others.append(start(lambda: enqueue_many(calls)))
                 wait_until_blocked()
                 return find(*args)
@@ -134,7 +134,7 @@ class RaceTests:
             with transaction.atomic():
                 jobs = enqueue_many(calls)
 
-            assert others[0].result(20) == jobs
+            assert others[0].result(PATIENCE) == jobs
         assert Job.objects.count() == 3
 
 
@@ -146,10 +146,10 @@ class ClaimTests:
             with transaction.atomic():
                 assert enqueue(rebuild, 1) == first
                 early = start(lambda: take(9))
-                assert early.result(20) == []
+                assert early.result(PATIENCE) == []
 
             late = start(lambda: take(9))
-            assert [job.pk for job in late.result(20)] == [first.pk]
+            assert [job.pk for job in late.result(PATIENCE)] == [first.pk]
 
     def test_the_same_of_many(self) -> None:
         enqueue_many(rebuild.bind(n) for n in range(3))
@@ -157,7 +157,7 @@ class ClaimTests:
             enqueue_many(rebuild.bind(n) for n in (1, 2))
             early = start(lambda: take(9))
 
-            assert [job.args for job in early.result(20)] == [[0]]
+            assert [job.args for job in early.result(PATIENCE)] == [[0]]
 
     def test_a_replaced_job_is_claimed_with_what_replaced_it(self) -> None:
         enqueue(replacing(), 1, "old")
@@ -165,7 +165,7 @@ class ClaimTests:
             with transaction.atomic():
                 enqueue(replacing(), 1, "new")
                 early = start(lambda: take(9))
-                assert early.result(20) == []
+                assert early.result(PATIENCE) == []
 
             assert run_jobs()[0].return_value == "1 new"
 
@@ -178,7 +178,7 @@ class ClaimTests:
                 waiting = start(lambda: enqueue(replacing(), 1, "new"))
                 wait_until_blocked()
                 transaction.set_rollback(not commits)
-            second = waiting.result(20)
+            second = waiting.result(PATIENCE)
 
         assert (second == first, second.is_duplicate) == (not commits, not commits)
         first.refresh()
@@ -191,7 +191,7 @@ class ClaimTests:
                 cancel_job(first)
                 waiting = start(lambda: enqueue(rebuild, 1))
                 wait_until_blocked()
-            assert waiting.result(20) != first
+            assert waiting.result(PATIENCE) != first
 
     def test_racing_with_claims_no_call_is_lost(self) -> None:
         """What was there before a call is seen by a job that is claimed after it."""
@@ -210,7 +210,7 @@ class ClaimTests:
                 written[0] = number
                 enqueue(called, 1)
             done.set()
-            working.result(20)
+            working.result(PATIENCE)
 
         assert max(seen) == 40
 
@@ -226,7 +226,7 @@ class RetryTests:
                 waiting = start(lambda: retry_job(first))
                 wait_until_blocked()
                 transaction.set_rollback(not commits)
-            retried = waiting.result(20)
+            retried = waiting.result(PATIENCE)
 
         assert retried.state == "READY"
         assert (retried.unique_key is None) == commits
@@ -242,7 +242,7 @@ class IsolationTests:
             with transaction.atomic():
                 connection.cursor().execute(f"set transaction isolation level {level}")
                 assert not Job.objects.exists()
-                start(lambda: enqueue(rebuild, 1)).result(20)
+                start(lambda: enqueue(rebuild, 1)).result(PATIENCE)
                 enqueue(rebuild, 1)
 
         with threads(1) as start, pytest.raises(OperationalError, match="serialize"):

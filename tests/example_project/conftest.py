@@ -1,14 +1,16 @@
 """A shop whose network is instant, with something on the shelf."""
 
+import socket
 import uuid
-from collections.abc import Callable, Mapping
-from datetime import timedelta
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
 import pytest
 from django.contrib.auth.models import Group, User
 from django.test import Client
 
+from django_durable import RetryPolicy
 from example_project.shop import network
 from example_project.shop.bank import Card
 from example_project.shop.models import Order, Product, StockMovement
@@ -16,6 +18,7 @@ from example_project.shop.orders import Wish, place_order
 from example_project.shop.tasks.fulfilment import MANAGERS
 
 MakeOrder = Callable[..., Order]
+PAUSE = timedelta(hours=1)
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +35,34 @@ def _instant_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(network, "travel", travel)
     monkeypatch.setattr(network, "post", post)
+
+
+@pytest.fixture(autouse=True)
+def _long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is to be tried again is due in an hour: by chance it would be due at once."""
+    next_delay = RetryPolicy.next_delay
+
+    def wait(
+        policy: RetryPolicy,
+        error: BaseException,
+        *,
+        tries: int,
+        elapsed: timedelta,
+        now: datetime,
+    ) -> timedelta | None:
+        delay = next_delay(policy, error, tries=tries, elapsed=elapsed, now=now)
+        return None if delay is None else PAUSE
+
+    monkeypatch.setattr(RetryPolicy, "next_delay", wait)
+
+
+@pytest.fixture
+def refusing_port() -> Iterator[int]:
+    """A port of the loopback address that is taken, so that nobody else will ever answer there."""
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        port: int = deaf.getsockname()[1]
+        yield port
 
 
 @pytest.fixture

@@ -24,10 +24,10 @@ class CommandLineTests:
     def test_says_why_it_cannot_begin(
         self,
         monkeypatch: pytest.MonkeyPatch,
-        unused_tcp_port: int,
+        refusing_port: int,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        monkeypatch.setenv("DATABASE_URL", f"postgres://me@127.0.0.1:{unused_tcp_port}/mine")
+        monkeypatch.setenv("DATABASE_URL", f"postgres://me@127.0.0.1:{refusing_port}/mine")
         monkeypatch.setattr(signal, "signal", lambda *_: None)
 
         assert main([]) == 1

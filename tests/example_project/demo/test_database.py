@@ -15,10 +15,15 @@ from example_project.demo.interruptions import Interruptions
 
 @pytest.fixture
 def given_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The suite's server as the one in DATABASE_URL; the demo's database has a name of its own."""
+    """The suite's server as the one in DATABASE_URL; the demo's database has a name of its own.
+
+    The demo before has closed its session, which may hold the demos' lock for a moment longer.
+    """
     name = f"durable_demo_{os.getpid()}"
     monkeypatch.setattr(demo_database, "NAME", name)
     url = os.environ["DATABASE_URL"]
+    with psycopg.connect(conninfo(url)) as connection:
+        connection.execute("select pg_advisory_xact_lock(%s)", [demo_database.LOCK])
     yield name
     with psycopg.connect(conninfo(url), autocommit=True) as connection:
         connection.execute(f'drop database if exists "{name}" with (force)')
@@ -95,9 +100,9 @@ class DatabaseTests:
             pass
 
     def test_says_that_the_server_does_not_answer(
-        self, monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
+        self, monkeypatch: pytest.MonkeyPatch, refusing_port: int
     ) -> None:
-        url = f"postgres://me@127.0.0.1:{unused_tcp_port}/mine"
+        url = f"postgres://me@127.0.0.1:{refusing_port}/mine"
         monkeypatch.setenv("DATABASE_URL", url)
 
         with pytest.raises(DemoError, match="does not answer"), open_database(Interruptions()):

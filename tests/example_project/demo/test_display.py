@@ -35,8 +35,9 @@ class DisplayTests:
         assert second.endswith("3 received, 1 on their way; 2 jobs run, 0 wait")
 
     def test_shows_a_live_view_on_a_terminal(
-        self, snapshot: Snapshot, start_sleeper: StartSleeper
+        self, snapshot: Snapshot, start_sleeper: StartSleeper, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setenv("TERM", "xterm")
         with self.make(is_terminal=True) as display:
             display.show(snapshot, [start_sleeper()])
 

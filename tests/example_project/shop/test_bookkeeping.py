@@ -4,7 +4,6 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from django.utils import timezone
 
 from django_durable import add_schedule, backfill_schedule, enqueue, get_progress
 from django_durable.models import Job, JobState
@@ -109,16 +108,19 @@ class BillCustomersTests:
 
 class NightlyReportTests:
     def test_adds_up_the_orders_that_were_shipped_that_day(self, make_order: MakeOrder) -> None:
-        make_order(quantity=2)
-        make_order(quantity=3)
-        make_order(card=Card.DECLINED)
+        begin = datetime(2026, 1, 31, tzinfo=UTC)
+        moments = [begin, begin + timedelta(hours=23), begin - timedelta(hours=1)]
+        orders = [make_order(quantity=quantity) for quantity in (1, 2, 1)]
+        declined = make_order(card=Card.DECLINED)
+        for order, moment in zip([*orders, declined], [*moments, begin], strict=True):
+            Order.objects.filter(pk=order.pk).update(placed_at=moment)
         run_jobs()
 
-        enqueue(nightly_report, timezone.now().date())
+        enqueue(nightly_report, begin.date())
         run_jobs()
 
         report = DailyReport.objects.get()
-        assert (report.orders, report.revenue) == (2, Decimal("80.00"))
+        assert (report.orders, report.revenue) == (2, Decimal("48.00"))
 
     def test_is_made_anew_when_asked_again(self, product: Product) -> None:
         day = date(2026, 1, 31)

@@ -22,7 +22,7 @@ from example_project.shop.models import (
 )
 from example_project.shop.orders import cancel_order, record_payment
 from example_project.shop.tasks.fulfilment import DECIDE_WITHIN, MANAGERS, PAY_WITHIN
-from tests.example_project.conftest import MakeOrder
+from tests.example_project.conftest import PAUSE, MakeOrder
 
 pytestmark = pytest.mark.django_db
 
@@ -78,7 +78,7 @@ class FulfilOrderTests:
 
         (job,) = run_jobs()
         assert job.state == JobState.SCHEDULED
-        run_jobs(ahead=timedelta(minutes=1))
+        run_jobs(ahead=PAUSE)
 
         assert_fulfilled_once(order, bank_calls=2)
         assert BankCall.objects.values("idempotency_key").distinct().count() == 1

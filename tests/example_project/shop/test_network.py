@@ -14,6 +14,7 @@ class PostTests:
     @pytest.fixture(autouse=True)
     def _real_network(self, _instant_network: None, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.undo()
+        monkeypatch.setattr(network, "TIMEOUT_SECONDS", 60)
 
     def test_answers_with_the_status(self, live_server: Any) -> None:
         body = json.dumps({"id": "evt_1"}).encode()
@@ -22,6 +23,6 @@ class PostTests:
         assert network.post(url, body, {"Bank-Signature": "0"}) == 403
         assert network.post(f"{live_server.url}/", body, {}) == 405
 
-    def test_raises_if_nobody_answers(self, unused_tcp_port: int) -> None:
+    def test_raises_if_nobody_answers(self, refusing_port: int) -> None:
         with pytest.raises(OSError, match="refused"):
-            network.post(f"http://127.0.0.1:{unused_tcp_port}/", b"{}", {})
+            network.post(f"http://127.0.0.1:{refusing_port}/", b"{}", {})

@@ -1,12 +1,15 @@
 """The office's pages, and the manager's."""
 
+from datetime import UTC, datetime, time
+
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
+from django.utils import timezone
 
 from django_durable.models import Approval, Job
 from django_durable.testing import assert_enqueued, run_jobs
-from example_project.shop.models import DailyReport, Invoice
+from example_project.shop.models import DailyReport, Invoice, Order
 from example_project.shop.tasks import bill_customers, nightly_report
 from tests.example_project.conftest import MakeOrder
 
@@ -26,8 +29,11 @@ class OfficeTests:
         order = make_order()
         run_jobs()
 
+        today = timezone.now().date()
         admin_client.post("/office/report/")
-        assert_enqueued(nightly_report)
+        (day,) = assert_enqueued(nightly_report).args
+        assert today <= day <= timezone.now().date()
+        Order.objects.update(placed_at=datetime.combine(day, time(12), UTC))
         run_jobs()
 
         page = admin_client.get("/office/").content.decode()
