@@ -138,7 +138,8 @@ class PageTests:
         assert admin_client.get(url(name)).status_code == 302
 
     def test_tells_the_pause(self, admin_client: Client) -> None:
-        pause_queue("q", until=timezone.now() + timedelta(hours=3), reason="the server moves")
+        until = timezone.now() + timedelta(hours=2, minutes=59, seconds=30)
+        pause_queue("q", until=until, reason="the server moves")
 
         page = text_of(admin_client.get(url("q")))
 
