@@ -1,9 +1,9 @@
 """Tasks whose jobs end, wait and fail in every way that the admin has to show."""
 
-from datetime import timedelta
 from types import SimpleNamespace
 
-from django_durable import RetryPolicy, enqueue, step, task
+from django_durable import enqueue, step, task
+from tests.builders import policy
 
 CODE = SimpleNamespace(has_new_step=False, fails=True)
 """Stands for a deploy between two runs, and for a mended world."""
@@ -35,7 +35,7 @@ def check_address(order_ref: str) -> bool:
     return True
 
 
-@step(retry=RetryPolicy(max_attempts=3, initial_delay=timedelta(hours=1)))
+@step(retry=policy(3))
 def call_bank(order_ref: str) -> None:
     raise TimeoutError("the bank is closed")
 
@@ -51,7 +51,7 @@ def fail(order_ref: str) -> int:
     return charge(order_ref)
 
 
-@task(path="admin.try_again", retry=RetryPolicy(max_attempts=3, initial_delay=timedelta(hours=1)))
+@task(path="admin.try_again", retry=policy(3))
 def try_again(order_ref: str) -> None:
     raise DeclinedError(order_ref)
 

@@ -120,7 +120,7 @@ class RestartTests:
         [
             ("{", "does not decode"),
             (call(), "missing a required argument"),
-            ('{"args": [{"$model": ["auth.user", 9]}], "kwargs": {}}', "auth.user 9 does not"),
+            ('{"args": [{"$model": ["auth.user", 0]}], "kwargs": {}}', "auth.user 0 does not"),
             ("\x00", "Null characters are not allowed."),
         ],
     )

@@ -54,7 +54,8 @@ class AppearanceTests:
     ) -> None:
         job_in("RUNNING", worker_id=make_worker("web-7").pk, cancel_requested_at=timezone.now())
         job_in("WAITING")
-        job_in("SCHEDULED", due_at=timezone.now() + timedelta(hours=2), wait_reason="step x failed")
+        due = timezone.now() + timedelta(hours=1, minutes=59, seconds=30)
+        job_in("SCHEDULED", due_at=due, wait_reason="step x failed")
         job_in("FAILED")
 
         page = text_of(admin_client.get(list_url()))

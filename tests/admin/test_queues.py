@@ -71,7 +71,7 @@ class ListTests:
         call = succeed.using(queue_name="q")
         for _ in range(3):
             enqueue(call, "o-1")
-        rewritten(enqueue(call, "o"), due_at=timezone.now() - timedelta(hours=2))
+        rewritten(enqueue(call, "o"), due_at=timezone.now() - timedelta(hours=2, seconds=30))
         enqueue(call.using(delay=timedelta(hours=1)), "o-1")
         rewritten(job_in("RUNNING"), queue_name="q")
         queues.bound_queue(
@@ -86,7 +86,8 @@ class ListTests:
         pause_queue("q")
         pause_queue("over", until=timezone.now() + timedelta(hours=1))
         Queue.objects.filter(name="over").update(
-            paused_at=timezone.now() - timedelta(hours=2), resume_at=timezone.now()
+            paused_at=timezone.now() - timedelta(hours=2),
+            resume_at=timezone.now() - timedelta(hours=1),
         )
 
         page = text_of(admin_client.get(URL))
@@ -137,7 +138,8 @@ class PageTests:
         assert admin_client.get(url(name)).status_code == 302
 
     def test_tells_the_pause(self, admin_client: Client) -> None:
-        pause_queue("q", until=timezone.now() + timedelta(hours=3), reason="the server moves")
+        until = timezone.now() + timedelta(hours=2, minutes=59, seconds=30)
+        pause_queue("q", until=until, reason="the server moves")
 
         page = text_of(admin_client.get(url("q")))
 

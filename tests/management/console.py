@@ -16,7 +16,9 @@ from django_durable.engine import claims, liveness, registry
 from django_durable.engine.clock import StatementTimestamp
 from django_durable.models import Job, Worker
 
-LEASE = timedelta(seconds=15)
+LEASE = timedelta(minutes=5)
+LONG = timedelta(hours=5)
+"""An age that is told alike for half an hour: "5 h ago". "Now" is over within a second."""
 
 
 def typed(*arguments: object) -> str:
@@ -58,13 +60,14 @@ def live_worker(*queues: str, slots: int = 4, **columns: Any) -> int:
 
 
 def silent_worker(*queues: str) -> int:
-    """A worker that was heard of a minute ago."""
-    ago = StatementTimestamp() - timedelta(minutes=1)
+    """A worker that was heard of long ago."""
+    ago = StatementTimestamp() - LONG
     return live_worker(*queues, heartbeat_at=ago, lease_expires_at=ago + LEASE)
 
 
 def lost_worker(*queues: str) -> int:
-    return live_worker(*queues, lost_at=StatementTimestamp())
+    """A worker that was declared lost long ago, and within a day."""
+    return live_worker(*queues, lost_at=StatementTimestamp() - LONG)
 
 
 def claimed(job: Job, worker_id: int) -> Job:

@@ -18,8 +18,8 @@ from django_durable import answer_approval
 from django_durable.management import operations
 from django_durable.management.commands.durable import OPERATIONS
 from django_durable.models import Approval
-from tests.builders import ended_job
-from tests.management.console import LEASE, copies, declared_task, document, refused, typed
+from tests.builders import HOUR, ended_job
+from tests.management.console import copies, declared_task, document, refused, typed
 from tests.scheduled import new_schedule
 from tests.testapp.approvals import asks
 
@@ -63,7 +63,7 @@ class OperationTests(TestCase):
             ended_job(asks, group=None, permission="durable.answer_approval")
             asked = Approval.objects.latest("pk")
             job = declared_task().using(queue_name="q").enqueue()
-            later = declared_task().using(delay=LEASE).enqueue()
+            later = declared_task().using(delay=HOUR).enqueue()
             rows = {"QUESTION": asked, "DONE": done, "JOB": job, "SCHEDULED": later}
             typed_ones = [str(rows[text].pk) if text in rows else text for text in arguments]
             if name == "doctor":

@@ -17,6 +17,7 @@ from django_durable.management.operations import server
 from django_durable.models import Job
 from tests.builders import HOUR, ended_job, expired_key, rewritten_job
 from tests.management.console import (
+    LONG,
     claimed,
     copies,
     declared_task,
@@ -28,8 +29,14 @@ from tests.management.console import (
     silent_worker,
     typed,
 )
-from tests.sessions import second_session
+from tests.sessions import second_session, wait_until
 
+NOBODY_ELSE = """
+    select not exists (
+        select from pg_stat_activity
+        where datname = current_database() and pid <> pg_backend_pid() and xact_start is not null
+    )
+"""
 Found = dict[str, list[tuple[str, str, str | None]]]
 
 
@@ -122,11 +129,11 @@ class JobTests(TestCase):
         assert words("overdue").startswith("1 job became due over a minute ago")
 
     def test_ready_jobs_that_no_live_worker_claims(self) -> None:
-        declared_task().using(queue_name="orders").enqueue()
+        moved(declared_task().using(queue_name="orders").enqueue(), "due_at", by=-LONG)
         live_worker("default")
 
         assert level("unserved-queue") == "FAIL"
-        assert "from orders (1 ready job, the oldest due now)" in words("unserved-queue")
+        assert "from orders (1 ready job, the oldest due 5 h ago)" in words("unserved-queue")
 
     def test_blocked_jobs_and_suspects(self) -> None:
         live_worker()
@@ -168,7 +175,7 @@ class WorkerTests(TestCase):
         live_worker(lost_at=StatementTimestamp() - timedelta(days=2))
 
         assert words("lost-workers").startswith("1 worker lost within a day")
-        assert f"web1:4711 (worker {lost}) now" in words("lost-workers")
+        assert f"web1:4711 (worker {lost}) 5 h ago" in words("lost-workers")
 
     def test_silent_workers(self) -> None:
         silent_worker()
@@ -223,16 +230,17 @@ class ConstraintTests(TestCase):
 
 
 class ServerTests(TestCase):
+    @override_settings(DURABLE={"LEASE": timedelta(minutes=10)})
     def test_settings_that_lose_commits_or_cut_sessions_off(self) -> None:
         execute("set local synchronous_commit = off")
-        execute("set local idle_in_transaction_session_timeout = '5s'")
+        execute("set local idle_in_transaction_session_timeout = '5min'")
         execute("set local default_transaction_isolation = 'serializable'")
 
         found = examined()
 
         assert found["synchronous_commit"][0][1].startswith("synchronous_commit is off: ")
         assert (
-            "is 5.0 s, shorter than a lease (15 s)"
+            "is 5 min, shorter than a lease (10 min)"
             in (found["idle_in_transaction_session_timeout"][0][1])
         )
         assert found["default_transaction_isolation"][0][0] == "WARN"
@@ -326,6 +334,7 @@ class ServerTests(TestCase):
 
 class SessionTests:
     def test_the_oldest_transaction_of_this_database_is_found(self, transactional_db: None) -> None:
+        wait_until(NOBODY_ELSE)  # sessions that other tests closed or killed end by and by
         with second_session() as session, session.transaction():
             session.execute("set local application_name = 'durable:7'")
             found = server.read_server()

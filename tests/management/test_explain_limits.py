@@ -1,6 +1,5 @@
 """``durable explain`` of jobs that a pause or a limit holds back, with the numbers."""
 
-from datetime import timedelta
 from typing import Any
 
 from django.db import connection
@@ -13,8 +12,6 @@ from django_durable.models import Limit as LimitRow
 from django_durable.models import LimitStart, Queue
 from tests.builders import HOUR, rewritten_job
 from tests.management.console import codes, finding, live_worker
-
-MINUTE = timedelta(minutes=1)
 
 
 def limited(*, keyed: bool = False, **numbers: Any) -> Task[..., Any]:
@@ -50,16 +47,16 @@ class LimitTests(TestCase):
         assert "limit-reached" not in codes(crm.enqueue("b"))
 
     def test_its_rate_is_reached(self) -> None:
-        crm = limited(rate=5, period=MINUTE)
+        crm = limited(rate=5, period=HOUR)
         live_worker()
         now = StatementTimestamp()
         LimitStart.objects.bulk_create(
-            [LimitStart(scope="limit/crm", limit_key="", jobs=5, started_at=now - MINUTE / 2)]
+            [LimitStart(scope="limit/crm", limit_key="", jobs=5, started_at=now - HOUR / 2)]
         )
         job = crm.enqueue("a")
 
         assert codes(job) == ["rate-reached"]
-        assert "lets 5 jobs start within 60 s, and 5 did. The next may start in" in finding(
+        assert "lets 5 jobs start within 60 min, and 5 did. The next may start in" in finding(
             job, "rate-reached"
         )
 

@@ -80,7 +80,7 @@ class RestartTests(TestCase):
             '{"args": {}, "kwargs": {}}': 'it is not {"args"',
             call(): "missing a required argument",
             call("a", colour="red"): "unexpected keyword argument",
-            '{"args": [{"$model": ["testapp.charge", 999]}], "kwargs": {}}': "does not exist",
+            '{"args": [{"$model": ["testapp.charge", 0]}], "kwargs": {}}': "does not exist",
             '{"args": [{"$what": 1}], "kwargs": {}}': "unknown tag",
         }
 

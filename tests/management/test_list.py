@@ -1,7 +1,5 @@
 """``durable list``."""
 
-from datetime import timedelta
-
 import pytest
 from django.core.management import CommandError
 from django.test import TestCase
@@ -11,6 +9,7 @@ from django_durable.engine.clock import StatementTimestamp
 from django_durable.models import Job
 from tests.builders import HOUR, ended_job, rewritten_job
 from tests.management.console import (
+    LONG,
     claimed,
     copies,
     declared_task,
@@ -87,7 +86,7 @@ class OrderTests(TestCase):
         called = declared_task()
         near, far = called.using(delay=HOUR).enqueue(), called.using(delay=2 * HOUR).enqueue()
         last, before = ended_job(called), ended_job(called)
-        moved(last, "finished_at", by=timedelta(seconds=9))
+        moved(last, "finished_at", by=HOUR)
 
         assert listed("--state", "SCHEDULED") == ids(near, far)
         assert listed("--state", "SUCCESSFUL") == ids(last, before)
@@ -126,6 +125,7 @@ class NoteTests(TestCase):
         suspect = rewritten_job(called.enqueue(), lost_count=2)
         running = claimed(called.using(queue_name="q").enqueue(), live_worker())
         rewritten_job(running, cancel_requested_at=StatementTimestamp())
+        moved(running, "claimed_at", by=-LONG)
         failed = rewritten_job(
             called.enqueue(),
             state="FAILED",
@@ -135,7 +135,7 @@ class NoteTests(TestCase):
 
         assert self.note(waits).endswith("due in 60 min.")
         assert self.note(suspect).endswith("lost 2 workers")
-        assert self.note(running).endswith(f"worker {running.worker_id}, now, asked to stop")
+        assert self.note(running).endswith(f"worker {running.worker_id}, 5 h ago, asked to stop")
         assert self.note(failed).endswith("  OutOfStock: none left")
 
     def test_an_error_that_nobody_wrote_is_shown_as_it_is(self) -> None:

@@ -29,6 +29,7 @@ from django_durable import (
     wait_until,
 )
 from django_durable.engine import registry
+from django_durable.management.operations import replaying
 from tests.builders import (
     HOUR,
     crashed_job,
@@ -61,6 +62,12 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def _no_calls() -> None:
     CALLS.clear()
+
+
+@pytest.fixture(autouse=True)
+def _no_signs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is."""
+    monkeypatch.setattr(replaying, "SECONDS_BETWEEN_SIGNS", 1e9)
 
 
 class FineTests:
@@ -394,14 +401,13 @@ class AnswerTests:
 
     def test_tells_how_far_it_has_come(self, monkeypatch: pytest.MonkeyPatch) -> None:
         begun_job()
-        module = "django_durable.management.operations.replaying.SECONDS_BETWEEN_SIGNS"
-        monkeypatch.setattr(module, -1.0)
+        monkeypatch.setattr(replaying, "SECONDS_BETWEEN_SIGNS", -1.0)
 
         assert "1 job replayed, 0 would not go on ..." in typed("replay")
         assert document("replay")["replayed"] == 1
 
     def test_many_jobs_are_read_in_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("django_durable.management.operations.replaying.CHUNK", 2)
+        monkeypatch.setattr(replaying, "CHUNK", 2)
         waiting_jobs(5)
 
         assert document("replay")["replayed"] == 5

@@ -39,6 +39,7 @@ from tests.management.rehearsed import (
     resumed_until,
     work,
 )
+from tests.sessions import second_session
 from tests.testapp.models import Charge
 
 pytestmark = pytest.mark.django_db
@@ -265,12 +266,15 @@ class RolledBackTests:
     ) -> None:
         def run(name: str = "x") -> None:
             with connection.cursor() as cursor:
-                cursor.execute("select pg_sleep(10)")
+                cursor.execute(lock)
 
+        lock = "select pg_advisory_xact_lock(4711)"
         begun_job()
         deployed(run)
-        monkeypatch.setattr(rehearsing, "LOCK_SECONDS", "0.1s'; set local statement_timeout = '0.1")
+        monkeypatch.setattr(rehearsing, "LOCK_SECONDS", 0.1)
 
-        text = typed("replay")
+        with second_session() as session, session.transaction():
+            session.execute(lock)
+            text = typed("replay")
 
         assert "1 job could not be judged: code between the steps met locked rows." in text

@@ -6,8 +6,11 @@ from typing import Any
 from django.test import TestCase
 
 from django_durable import sleep, task, wait_for_event
+from django_durable.engine.states import FOREVER
 from tests.builders import HOUR, ended_job, resumed_job
 from tests.management.console import refused, typed
+
+NEVER = f"{FOREVER:%Y-%m-%d}"
 
 
 @task
@@ -82,10 +85,10 @@ class WordsTests(TestCase):
         assert f"manage.py durable send {job.pk} approved" in text
         shown = typed("show", str(job.pk))
         assert 'waits for event "approved" since ' in shown
-        assert "9999" not in shown
+        assert NEVER not in shown
 
     def test_an_untimed_wait_names_no_year_9999(self) -> None:
         job = ended_job(waits_for_key, "rates/1")
         text = typed("explain", str(job.pk))
         assert "manage.py durable emit rates/1" in text
-        assert "9999" not in text + typed("show", str(job.pk)) + typed("list")
+        assert NEVER not in text + typed("show", str(job.pk)) + typed("list")
