@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
 T = TypeVar("T")
-PATIENCE = 10_000.0  # milliseconds
+PATIENCE = 45_000.0  # milliseconds
 Scheme = Literal["light", "dark"]
 
 
@@ -36,7 +36,7 @@ class Tab:
     """What the browser complained about: errors of scripts, and what the page's policy forbids."""
 
     def do(self, work: Callable[[Page], T]) -> T:
-        return self.thread.submit(work, self.page).result(60)
+        return self.thread.submit(work, self.page).result(100)
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +47,7 @@ def _browser() -> Iterator[tuple[ThreadPoolExecutor, Browser]]:
     with ThreadPoolExecutor(1) as thread:
         driver: Playwright = thread.submit(sync_playwright().start).result()
         options: dict[str, Any] = {"executable_path": program, "args": ["--no-sandbox"]}
+        options["timeout"] = 90_000.0
         browser = thread.submit(driver.chromium.launch, **options).result()
         yield thread, browser
         thread.submit(browser.close).result()

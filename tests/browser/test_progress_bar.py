@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ pytestmark = [
     pytest.mark.urls("tests.browser.urls"),
 ]
 
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 COUNT = """
     window.asked = [];
     window.isAway = false;
@@ -110,10 +111,9 @@ class Watched:
 
 
 def stop_the_clock(page: Page) -> None:
-    """Once the bars are made; from now on time passes when a test says so."""
-    page.evaluate(DEFINED)
-    now = page.evaluate("Date.now()") / 1000
-    page.clock.pause_at(datetime.fromtimestamp(now + 0.5, UTC))
+    """In what is opened from now on time passes only when a test says so."""
+    page.clock.install(time=NOON)
+    page.clock.pause_at(NOON + timedelta(hours=1))
 
 
 @pytest.fixture
@@ -128,9 +128,9 @@ def shown(
         watched = Watched(new_tab(scheme))
         watched.tab.do(lambda page: page.on("response", watched.note))
         watched.tab.do(lambda page: page.add_init_script(COUNT))
-        watched.tab.do(lambda page: page.clock.install())
-        watched.tab.do(lambda page: page.goto(f"{live_server.url}/jobs/"))
         watched.tab.do(stop_the_clock)
+        watched.tab.do(lambda page: page.goto(f"{live_server.url}/jobs/"))
+        watched.tab.do(lambda page: page.evaluate(DEFINED))
         return watched
 
     return open_page
@@ -199,13 +199,13 @@ def test_asks_less_often_while_there_is_no_answer_and_goes_on_when_there_is(
 
     page.tab.do(lambda page: page.clock.run_for(100_000))
 
-    asked = page.asked()
+    asked = page.asked()  # the last time 91 seconds after the beginning
     pauses = [(later - earlier) / 1000 for earlier, later in pairwise(asked)]
     assert pauses == [2, 4, 8, 16, 30, 30]
 
     told(job, 5)
     page.tab.do(lambda page: page.evaluate("window.isAway = false"))
-    page.wait(seconds=30)
+    page.wait(seconds=21)
     page.shows(value=0.5)
     page.wait(seconds=1)
 
@@ -235,13 +235,13 @@ def test_nor_does_one_that_left_before_it_had_its_answer(shown: Callable[..., Wa
     page = shown()
 
     def leave(page: Page) -> None:
-        held: list[Route] = []
-        page.route("**/durable/progress/**", lambda route: held.append(route))
-        with page.expect_request("**/durable/progress/**"):
-            page.clock.run_for(1000)
-        page.evaluate("document.querySelector('main').remove()")
+        def answer_late(route: Route) -> None:
+            page.evaluate("document.querySelector('main').remove()")
+            route.continue_()
+
+        page.route("**/durable/progress/**", answer_late)
         with page.expect_response("**/durable/progress/**") as answered:
-            held[0].continue_()
+            page.clock.run_for(1000)
         answered.value.finished()
 
     page.tab.do(leave)

@@ -239,7 +239,7 @@ class ChangedCodeTests:
     def test_an_operator_s_schedule_of_that_name_stays(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
-        new_schedule(PATH)
+        new_schedule(PATH, cron=HOURLY)
         declare(Cron("30 4 * * *"))
 
         boot(worker_of("v1")).sync()

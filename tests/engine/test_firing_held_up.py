@@ -10,6 +10,7 @@ from tests.scheduled import due_since, fire, jobs_of, new_schedule, row_of, tick
 from tests.sessions import threads
 
 pytestmark = pytest.mark.django_db(transaction=True)
+PATIENCE = 60.0
 
 
 def test_an_open_transaction_with_the_same_unique_job_stops_no_other_schedule() -> None:
@@ -23,7 +24,7 @@ def test_an_open_transaction_with_the_same_unique_job_stops_no_other_schedule() 
 
     with threads(1) as start, transaction.atomic():
         enqueue(unique)
-        assert start(fire).result(20) == 1
+        assert start(fire).result(PATIENCE) == 1
 
     assert (ticks_of("held"), ticks_of("free")) == ([], ["ENQUEUED"])
     assert "lock timeout" in row_of("held").problem
@@ -43,7 +44,7 @@ def test_an_open_transaction_with_the_job_to_be_cancelled_stops_no_other_schedul
 
     with threads(1) as start, transaction.atomic():
         type(job).objects.select_for_update().get(pk=job.pk)
-        assert start(fire).result(20) == 1
+        assert start(fire).result(PATIENCE) == 1
 
     assert ticks_of("free") == ["ENQUEUED"]
     assert fire() == 1

@@ -184,6 +184,11 @@ class QueueTests:
 class PaceTests:
     """A look is bounded, goes on where the last one ended, and rests between."""
 
+    @pytest.fixture(autouse=True)
+    def _fast(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """No chunk takes long, however slow the machine is."""
+        monkeypatch.setattr(pruning, "LOOK_SECONDS", 3600.0)
+
     def test_what_is_spared_does_not_stand_in_the_way_of_what_is_behind(self) -> None:
         for n in range(3):
             enqueue(quick.using(idempotency_key=str(n), idempotency_retention=4 * WEEK), "a")

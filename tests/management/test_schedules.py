@@ -9,6 +9,7 @@ from django_durable.models import Job
 from tests.builders import redeployed
 from tests.management.console import document, refused, typed
 from tests.scheduled import (
+    HOURLY,
     boot,
     database_now,
     due_since,
@@ -52,7 +53,7 @@ class TableTests:
         assert "ENQUEUED" in lines[3]
 
     def test_a_document(self) -> None:
-        new_schedule()
+        new_schedule(cron=HOURLY)
 
         (one,) = document("schedules")["schedules"]
 
@@ -99,7 +100,7 @@ class VerbTests:
         assert document("schedule", "run", "tea")["state"] == "READY"
 
     def test_backfill_first_dry_then_done_then_not_again(self) -> None:
-        new_schedule()
+        new_schedule(cron=HOURLY)
         until = database_now().replace(minute=30) - timedelta(hours=2)
         since = until - timedelta(hours=3)
         call = "schedule", "backfill", "tea", "--since", since.isoformat(), "--until", f"{until}"
