@@ -2,11 +2,14 @@
 
 import random
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 ErrorRule = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 LONGEST_DELAY = timedelta(days=3650)
+draw: ContextVar[Callable[[], float]] = ContextVar("durable_jitter", default=random.random)
+"""What part of a wait is waited, from 0 to 1; in tests always the whole of it."""
 
 
 class RetryAfter(Exception):  # noqa: N818 (an instruction, raised like an error)
@@ -83,7 +86,7 @@ class RetryPolicy:
             wait = error.when - now if isinstance(error.when, datetime) else error.when
             return min(max(wait, timedelta(0)), LONGEST_DELAY)
         ceiling = self.backoff(tries)
-        return ceiling * random.random() if self.jitter else ceiling
+        return ceiling * draw.get()() if self.jitter else ceiling
 
     def backoff(self, tries: int) -> timedelta:
         """The wait after ``tries`` failed tries, before jitter."""

@@ -8,9 +8,16 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 from django.db import connection
+from hypothesis import HealthCheck, settings
 
 from django_durable.contrib.embedded import EmbeddedServer
 from django_durable.engine import compensations, registry
+
+# A property is true on a slow machine as well.
+settings.register_profile(
+    "patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)

@@ -302,7 +302,6 @@ def _no_logs() -> Iterator[None]:
 @settings(
     max_examples=EXAMPLES,
     derandomize=not IS_LONG,
-    deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

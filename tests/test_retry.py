@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from django_durable import RetryAfter, RetryPolicy
@@ -39,7 +39,6 @@ class BackoffTests:
         assert next_delay(policy, tries=5) == 10 * SECOND
         assert next_delay(policy, tries=98) == 10 * SECOND
 
-    @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(
         tries=st.integers(1, 100_000),
         factor=st.floats(1, 1e300),

@@ -9,8 +9,10 @@ from django.test import TestCase, TransactionTestCase
 
 from django_durable import current_job, enqueue, gather, step, task
 from django_durable.models import Job, Worker
+from django_durable.retry import draw
 from django_durable.testing import assert_enqueued, crash_after, run_jobs
 from tests.builders import HOUR, ended_job, policy, resumed_job
+from tests.scheduled import database_now
 from tests.testapp.models import Account, Charge
 from tests.testapp.tasks import fulfil
 
@@ -76,6 +78,24 @@ class RunJobsTests:
 
         assert run_jobs() == [job]
         assert Job.objects.get().state == "SUCCESSFUL"
+
+    @pytest.mark.parametrize("where", ["task", "step", "branch"])
+    def test_a_wait_with_jitter_is_as_long_as_it_can_be(self, where: str) -> None:
+        spread = policy(2, jitter=True)
+
+        def fail() -> None:
+            raise OSError("no line")
+
+        failing = step(name="failing", retry=spread)(fail)
+        body = {"task": fail, "step": lambda: failing(), "branch": lambda: gather(failing)}[where]
+        on_task = {"retry": spread} if where == "task" else {}
+        before = database_now()
+
+        job = ended_job(task(path="waiting_with_jitter", **on_task)(body))
+
+        assert job.state == "SCHEDULED"
+        assert before <= job.due_at - HOUR <= database_now()
+        assert draw.get()() < 1
 
     def test_a_failure_does_not_raise_here(self) -> None:
         job = ended_job(task(path="failing")(lambda: 1 // 0))

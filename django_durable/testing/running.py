@@ -25,6 +25,7 @@ from django_durable.engine.run import Ending, Run, Stop
 from django_durable.engine.sql import Connection
 from django_durable.engine.states import FOREVER
 from django_durable.models import DELAYED, Approval, Checkpoint, Job, LimitStart
+from django_durable.retry import draw
 
 T = TypeVar("T")
 logger = logging.getLogger("django_durable")
@@ -55,7 +56,8 @@ def run_jobs(*, ahead: timedelta = timedelta(0)) -> list[Job]:
     """Run what is due, and what that enqueues, until nothing is; the jobs run, in their order.
 
     ``ahead`` first moves due times back by so much. A job whose process "died" in an earlier call
-    is recovered. Jobs that fail do not raise here: look at their ``state`` and ``errors``.
+    is recovered. Jobs that fail do not raise here: look at their ``state`` and ``errors``. No try
+    is due at once by chance: between tries jobs wait as long as their policy ever lets them.
     Callbacks of ``transaction.on_commit`` run after each job, also inside ``TestCase``.
     """
     alias = get_settings().DATABASE
@@ -66,6 +68,7 @@ def run_jobs(*, ahead: timedelta = timedelta(0)) -> list[Job]:
     crash = _crash_point.get() or CrashPoint(None)
     crash.happened = False
     done: list[Job] = []
+    longest = draw.set(lambda: 1.0)
     try:
         while not crash.happened and (job := _claim_next(alias, worker_id)):
             _run(job, alias, crash)
@@ -73,6 +76,7 @@ def run_jobs(*, ahead: timedelta = timedelta(0)) -> list[Job]:
             if len(done) >= MOST_JOBS:
                 raise AssertionError(f"run_jobs() ran {MOST_JOBS} jobs and there are more.")
     finally:
+        draw.reset(longest)
         liveness.mark_stopped(alias, worker_id)
     for job in done:
         job.refresh()

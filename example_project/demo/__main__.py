@@ -153,7 +153,7 @@ def open_shop(demo: Demo, wish: int = 0) -> int:
     def look(_: Snapshot) -> bool:
         try:
             return bool(Browser(port=port).get("/"))
-        except ConnectionRefusedError:
+        except (ConnectionError, TimeoutError):
             return False
 
     demo.watch.wait_for(f"the shop to answer on port {port}", look)

@@ -91,8 +91,13 @@ def _keep(url: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
     except psycopg.OperationalError as error:
         raise DemoError(f"The server in DATABASE_URL does not answer: {error}") from error
     with keeper:
-        if keeper.execute("select pg_try_advisory_lock(%s)", [LOCK]).fetchone() != (True,):
-            raise DemoError("A demo is at work on this server already (make demo or make serve).")
+        try:  # the session of a demo that has just ended may hold it for a moment
+            keeper.execute("set lock_timeout = '3s'")
+            keeper.execute("select pg_advisory_lock(%s)", [LOCK])
+            keeper.execute("reset lock_timeout")
+        except psycopg.errors.LockNotAvailable as error:
+            already = "A demo is at work on this server already (make demo or make serve)."
+            raise DemoError(already) from error
         yield keeper
 
 

@@ -23,7 +23,7 @@ from example_project.shop import network
 from example_project.shop.models import BankCall, BankNotice, Charge, Refund
 
 ONE_WAY = timedelta(milliseconds=80)
-REFUND_WAY = timedelta(milliseconds=250)
+REFUND_WAY = timedelta(seconds=3)
 """Banks are slower when they have to give something back."""
 SIGNATURE = "Bank-Signature"
 """The header of a webhook in which its signature stands."""

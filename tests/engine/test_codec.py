@@ -14,7 +14,7 @@ import pytest
 from django.utils.functional import lazystr
 from django.utils.safestring import mark_safe
 from django.utils.translation import gettext_lazy
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from django_durable.engine.codec import UndecodableError, decode_text, encode_text, find_references
@@ -129,19 +129,16 @@ values = st.recursive(
 
 
 class RoundTripTests:
-    @settings(deadline=None)
     @given(values)
     def test_plain_data_comes_back_as_it_was(self, value: Any) -> None:
         assert typed(there_and_back(value)) == typed(value)
 
-    @settings(deadline=None)
     @given(values)
     def test_a_second_trip_has_the_same_text(self, value: Any) -> None:
         first = encoded(value)
 
         assert encoded(decoded(first)) == first
 
-    @settings(deadline=None)
     @given(values)
     def test_the_text_is_json_that_postgresql_takes(self, value: Any) -> None:
         written = encoded(value)
@@ -179,7 +176,6 @@ class RoundTripTests:
         assert back == ["Yes", "lazy", "<b>", "yes"]
         assert {type(item) for item in back} == {str}
 
-    @settings(deadline=None)
     @given(st.lists(st.builds(Line, text, st.decimals(allow_nan=False, allow_infinity=False),
            st.lists(st.sampled_from(Colour)).map(tuple))))  # fmt: skip
     def test_dataclasses_and_enums_come_back_where_a_hint_names_them(

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from django.db import IntegrityError, transaction
 from django.utils import timezone, translation
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from django_durable import Limit, enqueue, enqueue_many, task
@@ -158,7 +158,6 @@ def test_ids_ascend_and_are_of_version_7() -> None:
     assert 1 <= (ids[-1].int >> 80) - (ids[0].int >> 80) <= 2  # milliseconds: 4096 ids fit into one
 
 
-@settings(deadline=None)
 @given(st.lists(st.one_of(st.integers(), st.text(), st.none(), st.booleans(), st.floats())))
 def test_the_short_way_writes_what_the_long_one_does(values: list[Any]) -> None:
     plain_text = codec.plain_text(values)

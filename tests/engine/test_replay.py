@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from django_durable.engine.replay import (
@@ -59,7 +59,6 @@ class IdentityTests:
         assert keyed("send", 42) == "send[42]"
         assert base_name("send[42]") == "send"
 
-    @settings(deadline=None)
     @given(st.text(), st.text())
     def test_two_keys_never_look_alike(self, one: str, other: str) -> None:
         scope = Scope()
@@ -68,7 +67,6 @@ class IdentityTests:
         assert len(set(identities)) == 2
         assert (identities[1] == f"{identities[0]}#2") == (one == other)
 
-    @settings(deadline=None)
     @given(st.text(), st.text())
     def test_a_key_never_looks_like_a_branch_a_number_or_another_step(
         self, key: str, name: str

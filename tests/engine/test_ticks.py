@@ -145,7 +145,7 @@ STARTS = st.one_of(
 
 class WalkingTests:
     @given(FIELDS, st.sampled_from(ZONES), STARTS)
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     def test_ticks_only_grow(self, fields: tuple[str, ...], zone: str, start: datetime) -> None:
         after = start.replace(tzinfo=UTC)
         found = [after, *islice(walk(parse_rule(" ".join(fields), zone), after), 12)]
@@ -153,7 +153,7 @@ class WalkingTests:
         assert all(one < next_one for one, next_one in pairwise(found))
 
     @given(FIELDS, st.sampled_from(ZONES), STARTS)
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def test_none_is_lost(self, fields: tuple[str, ...], zone: str, start: datetime) -> None:
         """Each minute whose wall clock fits is a tick, but for the second one of a fixed time."""
         rule = parse_rule(" ".join(fields), zone)
@@ -176,7 +176,7 @@ class WalkingTests:
         assert rule._is_fixed or found == expected
 
     @given(FIELDS, st.sampled_from(ZONES), STARTS, st.integers(1, 20))
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def test_the_latest_are_the_end_of_all(
         self, fields: tuple[str, ...], zone: str, start: datetime, most: int
     ) -> None:
