@@ -17,7 +17,7 @@ from tests.scenarios.harness import Gates, Workers, eventually, job_is
 from tests.testapp import durable_stories as stories
 from tests.testapp.models import Charge
 
-OLD = 10_000
+OLD = 5000
 STEPS = 40
 Prune = Callable[..., "subprocess.Popen[bytes]"]
 
