@@ -3,7 +3,9 @@
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from random import SystemRandom
 from urllib.parse import quote, urlsplit
 
 import pytest
@@ -50,8 +52,13 @@ def process_environment(transactional_db: None) -> dict[str, str]:
 
 @pytest.fixture
 def unused_tcp_port() -> int:
-    """A port on the loopback address that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port on the loopback address that nobody listened on a moment ago.
+
+    Below those that the system gives to whoever asks for any, and drawn apart from ``random``,
+    which has one seed for all processes of a run.
+    """
+    while True:
+        port = SystemRandom().randint(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

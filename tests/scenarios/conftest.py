@@ -8,14 +8,18 @@ from urllib.parse import quote, urlsplit
 import pytest
 from django.db import connection
 
-from tests.scenarios.harness import Gates, Workers
+from tests.scenarios.harness import Gates, Workers, end_other_sessions
 from tests.scenarios.killing import Killing
+
+LONGEST = 300
+"""Seconds for one story: each waits with a patience of its own, and starts many processes."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.process)
+            item.add_marker(pytest.mark.timeout(LONGEST))
 
 
 @pytest.fixture
@@ -31,6 +35,7 @@ def workers(process_environment: dict[str, str], gates: Gates, tmp_path: Path) -
     started = Workers(environment, tmp_path)
     yield started
     started.end()
+    end_other_sessions()
     sys.stdout.write(started.logs)  # shown by pytest when a story fails
 
 
@@ -57,3 +62,4 @@ def killing(
     started = Killing(tmp_path, {"DURABLE_TEST_GATES": str(gates.folder)})
     yield started
     started.end()
+    end_other_sessions()

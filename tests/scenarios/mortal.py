@@ -41,7 +41,7 @@ from django_durable.engine.worker import Worker
 from django_durable.management.commands.durable_worker import configure_logging
 
 WRITES = re.compile(r"\b(?:insert\s+into|update|delete\s+from)\s+\"?(durable_(?!worker)\w+)", re.I)
-LEASE = timedelta(seconds=5)
+LEASE = timedelta(seconds=20)
 POLL = timedelta(seconds=0.5)
 HEIRS_POLL = timedelta(seconds=0.1)
 """The heir keeps house for all, who else hear of what is ready by NOTIFY."""

@@ -76,9 +76,9 @@ def test_approve_versus_timeout_takes_exactly_one_branch(workers: Workers, anna:
 
     Whoever was told "accepted" was heard, and whoever was refused was not.
     """
+    victim = workers.start("--slots", "4").has_lock()
+    workers.start("--slots", "4").has_lock()
     jobs = [enqueue(approvals.asks_with_form, f"{n}", timedelta(seconds=12)) for n in range(JOBS)]
-    victim = workers.start(*LEASE, "--slots", "4").has_lock()
-    workers.start(*LEASE, "--slots", "4").has_lock()
     questions = eventually(all_asked, "every job asked")
 
     with ThreadPoolExecutor(4) as pool:

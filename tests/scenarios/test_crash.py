@@ -4,7 +4,7 @@ import pytest
 
 from django_durable import enqueue, retry_job
 from django_durable.models import Attempt, Job
-from tests.scenarios.harness import Gates, Workers, job_is
+from tests.scenarios.harness import Gates, Process, Workers, eventually, job_is
 from tests.testapp import durable_stories as stories
 from tests.testapp.models import Charge
 
@@ -13,6 +13,15 @@ LEASE = ("--lease", "3")
 
 def refs() -> list[str]:
     return sorted(Charge.objects.values_list("order_ref", flat=True))
+
+
+def is_over(job: Job) -> bool:
+    job.refresh()
+    return job.is_finished
+
+
+def wait_for_one_end(worker: Process, job: Job) -> None:
+    eventually(lambda: worker.popen.poll() is not None or is_over(job), "worker or job ended")
 
 
 def test_killed_between_two_steps_another_worker_resumes_after_the_first(
@@ -131,10 +140,8 @@ def test_a_job_that_kills_its_worker_is_poison_and_its_neighbours_succeed(
     bad = enqueue(stories.killer, "k")
     good += [enqueue(stories.quick, f"m{i}") for i in range(7)]
 
-    while bad.state not in ("FAILED", "SUCCESSFUL"):
-        worker = workers.start(*LEASE)
-        while worker.popen.poll() is None and bad.state != "FAILED":
-            bad.refresh()
+    while not is_over(bad):
+        wait_for_one_end(workers.start(*LEASE), bad)
 
     for job in good:
         job_is(job, "SUCCESSFUL")

@@ -145,7 +145,7 @@ def test_a_deadline_stops_a_running_job_at_its_next_durable_point(
     workers: Workers, gates: Gates
 ) -> None:
     workers.start("--poll-interval", "0.1").has_lock()
-    job = enqueue(two_steps.using(deadline=timedelta(seconds=2)), "a")
+    job = enqueue(two_steps.using(deadline=timedelta(seconds=10)), "a")  # it gets to the gate
     gates.reached("between-a")
     eventually(lambda: is_late(job), "its deadline has passed")
     job.refresh()

@@ -18,14 +18,14 @@ def test_what_a_frozen_worker_writes_late_is_refused_and_it_registers_anew(
     frozen = workers.start(*LEASE).has_lock()
     gates.reached("inside-a")
     frozen.freeze()
-    workers.start(*LEASE)
+    workers.start()
     gates.open("inside-a")
     job_is(job, "SUCCESSFUL")
     winner = Checkpoint.objects.get(job_id=job.pk)
 
     frozen.thaw()
 
-    eventually(lambda: Worker.objects.filter(pid=frozen.pid).count() == 2, "it registered anew")
+    eventually(lambda: Worker.objects.filter(pid=frozen.pid).count() > 1, "it registered anew")
     eventually(lambda: "declared lost" in frozen.output, "it said so")
     job.refresh()
     assert (job.state, job.lease_token) == ("SUCCESSFUL", 2)
@@ -43,31 +43,31 @@ def test_the_rows_a_frozen_worker_holds_are_free_within_a_lease(
     frozen = workers.start(*LEASE).has_lock()
     gates.reached("debited-x")
     frozen.freeze()
-    workers.start(*LEASE)
+    workers.start()
     gates.open("debited-x")
 
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("set local lock_timeout = '20s'")
+        cursor.execute("set local lock_timeout = '60s'")
         Account.objects.select_for_update().get(name="x")
     job_is(job, "SUCCESSFUL")
     frozen.thaw()
 
-    eventually(lambda: Worker.objects.filter(pid=frozen.pid).count() == 2, "it registered anew")
+    eventually(lambda: Worker.objects.filter(pid=frozen.pid).count() > 1, "it registered anew")
     assert Account.objects.get(name="x").balance == 9
 
 
 def test_a_long_body_of_a_live_worker_is_never_taken_over(workers: Workers, gates: Gates) -> None:
     job = enqueue(stories.gated, "a")
-    holder = workers.start(*LEASE).has_lock()
+    holder = workers.start("--lease", "6").has_lock()
     gates.reached("body-a")
-    workers.start(*LEASE).has_lock()
+    workers.start("--lease", "6").has_lock()
     begun = eventually(lambda: holder.row and holder.row.heartbeat_at, "a heartbeat")
 
-    def three_leases_later() -> bool:
+    def a_lease_later() -> bool:
         assert holder.row is not None
-        return (holder.row.heartbeat_at - begun).total_seconds() > 6
+        return (holder.row.heartbeat_at - begun).total_seconds() > 8
 
-    eventually(three_leases_later, "three leases passed")
+    eventually(a_lease_later, "more than a lease passed")
     gates.open("body-a")
 
     job_is(job, "SUCCESSFUL")

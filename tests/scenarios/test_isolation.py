@@ -7,9 +7,16 @@ from collections.abc import Iterator
 import pytest
 from django.db import connection, transaction
 
-from django_durable import enqueue
+from django_durable import enqueue, enqueue_many
 from django_durable.engine.sql import execute, fetch_all
-from tests.scenarios.harness import Gates, Process, Workers, eventually, job_is
+from tests.scenarios.harness import (
+    Gates,
+    Process,
+    Workers,
+    end_other_sessions,
+    eventually,
+    job_is,
+)
 from tests.testapp import durable_stories as stories
 from tests.testapp.models import Account, Charge
 
@@ -61,6 +68,7 @@ def roles(transactional_db: None) -> Iterator[None]:
 def isolated(roles: None, workers: Workers) -> Iterator[Workers]:
     yield workers
     workers.end()
+    end_other_sessions()
 
 
 def sessions_by_role(worker: Process) -> dict[str, int]:
@@ -92,7 +100,8 @@ def test_steps_are_kept_by_the_engine_and_atomic_ones_by_the_business(
 
 def test_more_slots_than_connections_take_turns(isolated: Workers) -> None:
     worker = isolated.start("--slots", "8", **ISOLATED).has_lock()
-    jobs = [enqueue(stories.steps_in_a_row, f"r{n}", 10) for n in range(16)]
+    # at once: a pool that was idle between would have opened new ones beside those it has closed
+    jobs = enqueue_many([stories.steps_in_a_row.bind(f"r{n}", 10) for n in range(16)])
 
     seen = [sessions_by_role(worker).get(APP, 0)]
     for job in jobs:
@@ -113,12 +122,12 @@ def test_the_rows_of_a_frozen_worker_are_freed_whether_its_sessions_may_be_ended
     frozen = isolated.start(*LEASE, **ISOLATED).has_lock()
     gates.reached("debited-x")
     frozen.freeze()
-    other = isolated.start(*LEASE, **ISOLATED).has_lock()
+    other = isolated.start(**ISOLATED).has_lock()
     gates.open("debited-x")
 
     eventually(lambda: "is declared lost" in other.output, "it is declared lost")
     with transaction.atomic():
-        execute(connection, "set local lock_timeout = '20s'", {})
+        execute(connection, "set local lock_timeout = '60s'", {})
         Account.objects.select_for_update().get(name="x")
     job_is(job, "SUCCESSFUL")
     frozen.thaw()

@@ -15,7 +15,7 @@ def test_several_hosts_may_migrate_at_once(empty_database: dict[str, str]) -> No
         )
         for _ in range(3)
     ]
-    outputs = [host.communicate(timeout=60)[0].decode() for host in hosts]
+    outputs = [host.communicate(timeout=200)[0].decode() for host in hosts]
 
     assert [host.returncode for host in hosts] == [0, 0, 0], "\n".join(outputs)
     check = subprocess.run(

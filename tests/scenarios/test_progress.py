@@ -26,8 +26,8 @@ def test_it_is_seen_from_outside_and_never_goes_back_when_the_worker_dies(
         return job.is_finished
 
     victim = workers.start(*LEASE).has_lock()
-    eventually(lambda: watch() or seen[-1] == 2, "two rows are told")
-    assert (job.state, get_values(job)) == ("RUNNING", {"row": 2})
+    eventually(lambda: watch() or (seen[-1], get_values(job)) == (2, {"row": 2}), "two are told")
+    assert job.state == "RUNNING"
     found = get_progress(job)
     assert found is not None
     assert (found.total, found.note, found.fraction) == (4, "row 2", 0.5)

@@ -68,7 +68,7 @@ def test_after_crashes_of_the_server_everything_is_done_once_and_nobody_is_decla
     steps, jobs = 60, 10
     for index in range(jobs):
         enqueue(stories.steps_in_a_row, f"r{index}", steps)
-    processes = [own_workers.start("--lease", "4", "--slots", "4") for _ in range(2)]
+    processes = [own_workers.start("--lease", "10", "--slots", "4") for _ in range(2)]
     here = Worker.objects.filter(has_lock=True)
     eventually(lambda: fresh(here.count) == 2, "both workers are there")
     for crash in range(1, 4):

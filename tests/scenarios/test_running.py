@@ -195,6 +195,7 @@ def test_a_garbage_token_of_another_claim_changes_nothing(workers: Workers, gate
 
     gates.open("between-a")
 
+    eventually(lambda: Charge.objects.count() == 2, "the second step has run")
     job_is(enqueue(stories.quick, str(uuid.uuid4())), "SUCCESSFUL")
     job.refresh()
     assert job.state == "RUNNING"

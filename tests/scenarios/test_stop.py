@@ -2,7 +2,7 @@
 
 from django_durable import enqueue
 from django_durable.models import Attempt
-from tests.scenarios.harness import Gates, Workers, eventually, job_is
+from tests.scenarios.harness import Gates, Workers, eventually, job_is, sessions_of
 from tests.testapp import durable_stories as stories
 
 
@@ -53,7 +53,7 @@ def test_a_second_signal_stops_at_once(workers: Workers, gates: Gates) -> None:
 
     worker.terminate()
 
-    assert worker.exit_code(10) == 0
+    assert worker.exit_code() == 0
     job.refresh()
     assert job.state == "READY"
 
@@ -94,8 +94,11 @@ def test_burst_waits_for_the_jobs_of_a_worker_that_looks_dead(
     job = enqueue(stories.two_steps, "a")
     victim = workers.start("--lease", "2").has_lock()
     gates.reached("between-a")
+    assert victim.row is not None
+    worker_id = victim.row.pk
     victim.kill()
     gates.open("between-a")
+    eventually(lambda: sessions_of(worker_id) == 0, "its lock is free")
 
     burst = workers.start("--burst", "--lease", "2")
 

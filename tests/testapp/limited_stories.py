@@ -44,6 +44,13 @@ def by_key(key: str, number: int, seconds: float) -> None:
         time.sleep(seconds)
 
 
+@task(path="stories.until_open", limit=Limit("stories.until_open", concurrency=2))
+def until_open(number: int) -> None:
+    """Stays until the gate is open."""
+    with inside("until_open", "", number):
+        pass_gate("open")
+
+
 @task(path="stories.in_queue", queue_name="narrow")
 def in_queue(number: int, seconds: float) -> None:
     with inside("in_queue", "", number):
