@@ -10,7 +10,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import TestCase, override_settings
 
-from django_durable import once, task
+from django_durable import once, pause_schedule, task
 from django_durable.engine.boot import code_version
 from django_durable.engine.clock import StatementTimestamp
 from django_durable.management.operations import server
@@ -29,6 +29,7 @@ from tests.management.console import (
     silent_worker,
     typed,
 )
+from tests.scheduled import database_now, due_since, fire, new_schedule, rewrite
 from tests.sessions import second_session, wait_until
 
 NOBODY_ELSE = """
@@ -127,6 +128,25 @@ class JobTests(TestCase):
 
         assert level("overdue") == "FAIL"
         assert words("overdue").startswith("1 job became due over a minute ago")
+
+    def test_a_schedule_whose_tick_nobody_decides_on(self) -> None:
+        for name in ("tea", "coffee", "at rest", "of old code"):
+            new_schedule(name)
+            due_since(name, HOUR)
+        due_since("coffee", timedelta(0))
+        pause_schedule("at rest")
+        rewrite("of old code", retired_at=database_now())
+
+        assert level("schedules") == "FAIL"
+        assert "1 schedule whose tick nobody has decided on: tea, due 60 min ago" in words(
+            "schedules"
+        )
+        assert "(stories.quick)" in words("schedules")
+        rewrite("tea", problem="ValueError: no tea")
+        assert "(ValueError: no tea)" in words("schedules")
+
+        fire()
+        assert level("schedules") == "OK"
 
     def test_ready_jobs_that_no_live_worker_claims(self) -> None:
         moved(declared_task().using(queue_name="orders").enqueue(), "due_at", by=-LONG)

@@ -32,12 +32,14 @@ from django_durable.management.operations.reading import (
     running_by_worker,
 )
 from django_durable.management.operations.status import read_status
+from django_durable.models import Schedule
 
 READ_INVARIANTS = load("read_invariants")
 HEAD = 1000
 """So many jobs at the head of each queue are asked whether somebody knows their task."""
 PRUNING_LAG = timedelta(hours=1)
 LATELY = timedelta(days=1)
+MOST_NAMED = 5
 
 
 def constraints_hold() -> Iterator[Finding]:
@@ -90,6 +92,23 @@ def due_jobs_are_promoted() -> Iterator[Finding]:
         yield Finding(code="overdue", level=FAIL, says=says, cure=cure)
     else:
         yield Finding(code="overdue", says="No job is overdue.")
+
+
+def schedules_are_fired() -> Iterator[Finding]:
+    now = database_now()
+    active = Schedule.objects.using(jobs_alias()).filter(paused_at=None, retired_at=None)
+    late = active.filter(next_tick_at__lt=now - OVERDUE).order_by("next_tick_at", "name")
+    if not (count := count_rows(late)):
+        says = f"{count_of(count_rows(active), 'schedule')}, none behind its time."
+        yield Finding(code="schedules", says=says)
+        return
+    told = [
+        f"{row.name}, due {age(row.next_tick_at, now)} ({row.problem or row.task_path})"
+        for row in late[:MOST_NAMED]
+    ]
+    says = f"{count_of(count, 'schedule')} whose tick nobody has decided on: {'; '.join(told)}."
+    cure = "start a worker that has its task; durable schedules NAME says what keeps it."
+    yield Finding(code="schedules", level=FAIL, says=says, cure=cure)
 
 
 def queues_are_served() -> Iterator[Finding]:
@@ -197,6 +216,7 @@ EXAMINATIONS: Sequence[Callable[[], Iterator[Finding]]] = (
     constraints_hold,
     running_jobs_have_workers,
     due_jobs_are_promoted,
+    schedules_are_fired,
     queues_are_served,
     tasks_are_known,
     workers_stay_alive,
