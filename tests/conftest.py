@@ -10,10 +10,14 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 from django.db import connection
+from django.db.backends.postgresql.operations import DatabaseOperations
 from hypothesis import HealthCheck, settings
 
 from django_durable.contrib.embedded import EmbeddedServer
 from django_durable.engine import compensations, registry
+from tests.flushing import flush_filled
+
+DatabaseOperations.sql_flush = flush_filled
 
 # A property is true on a slow machine as well.
 settings.register_profile(

@@ -55,6 +55,28 @@ def wait_until(question: str, *params: Any) -> None:
             assert time.monotonic() < deadline, f"never true: {question}"
 
 
+def end_other_sessions() -> None:
+    """End all sessions of this database but this one, and return once they have ended.
+
+    The server ends statements whose client is gone, and only then notices: a row would be left
+    behind, or a lock be in the way of emptying the tables.
+    """
+    deadline = time.monotonic() + PATIENCE
+    with connection.cursor() as cursor:
+        cursor.execute(END_OTHERS)
+        while cursor.rowcount:
+            assert time.monotonic() < deadline, "other sessions do not end"
+            time.sleep(0.002)
+            cursor.execute(END_OTHERS)
+
+
+END_OTHERS = """
+    select pg_terminate_backend(pid) from pg_stat_activity
+    where datname = current_database() and pid <> pg_backend_pid()
+        and backend_type = 'client backend'
+"""
+
+
 @contextmanager
 def second_alias(name: str = "other") -> Iterator[str]:
     """Another Django connection to the tests' database, under an alias of its own."""

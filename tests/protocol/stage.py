@@ -14,7 +14,7 @@ from django_durable.engine.sessions import connect
 from django_durable.engine.writer import GroupWriter
 from tests.protocol.lossy import Fate, Flight, Loss, Lossy
 from tests.scenarios.harness import eventually
-from tests.sessions import BLOCKED
+from tests.sessions import BLOCKED, end_other_sessions
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -136,15 +136,6 @@ class Stage:
         for writer in self._writers:
             writer._drop_connection()
         self.__init__()  # type: ignore[misc]  # as new, so that closing twice is harmless
-
-
-def end_other_sessions() -> None:
-    """End all sessions of the tests' database but this one."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "select pg_terminate_backend(pid, 1000) from pg_stat_activity"
-            " where datname = current_database() and pid <> pg_backend_pid()"
-        )
 
 
 def waits_for_a_lock(pid: int) -> bool:

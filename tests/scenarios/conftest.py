@@ -8,8 +8,9 @@ from urllib.parse import quote, urlsplit
 import pytest
 from django.db import connection
 
-from tests.scenarios.harness import Gates, Workers, end_other_sessions
+from tests.scenarios.harness import Gates, Workers
 from tests.scenarios.killing import Killing
+from tests.sessions import end_other_sessions
 
 LONGEST = 300
 """Seconds for one story: each waits with a patience of its own, and starts many processes."""

@@ -170,20 +170,6 @@ def note(name: str) -> None:
     (folder / f"{name}.reached.{os.getpid()}.{time.monotonic_ns()}").touch()
 
 
-def end_other_sessions() -> None:
-    """Let nothing come after this of what killed processes had asked the server for.
-
-    It ends statements whose client is gone, and only then notices: a row would be left behind, or
-    a lock be in the way of emptying the tables.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "select pg_terminate_backend(pid, 30000) from pg_stat_activity"
-            " where datname = current_database() and pid <> pg_backend_pid()"
-            " and backend_type = 'client backend'"
-        )
-
-
 def sessions_of(worker_id: int) -> int:
     """How many database sessions a worker has."""
     with connection.cursor() as cursor:

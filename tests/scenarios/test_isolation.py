@@ -9,14 +9,8 @@ from django.db import connection, transaction
 
 from django_durable import enqueue, enqueue_many
 from django_durable.engine.sql import execute, fetch_all
-from tests.scenarios.harness import (
-    Gates,
-    Process,
-    Workers,
-    end_other_sessions,
-    eventually,
-    job_is,
-)
+from tests.scenarios.harness import Gates, Process, Workers, eventually, job_is
+from tests.sessions import end_other_sessions
 from tests.testapp import durable_stories as stories
 from tests.testapp.models import Account, Charge
 

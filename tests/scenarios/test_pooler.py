@@ -14,8 +14,9 @@ from django.db import connection
 
 from django_durable import emit_event, enqueue
 from django_durable.models import Attempt, Job, Worker
-from tests.scenarios.harness import Gates, Workers, end_other_sessions, eventually, job_is
+from tests.scenarios.harness import Gates, Workers, eventually, job_is
 from tests.scenarios.pooling import Pgbouncer
+from tests.sessions import end_other_sessions
 from tests.testapp import durable_stories as stories
 from tests.testapp import family_stories, killed_waits
 from tests.testapp.models import Charge
