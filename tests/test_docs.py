@@ -47,15 +47,21 @@ RUN = [ROOT / "README.md", *sorted((DOCS / "howto").glob("*.md"))]
 WIDTH = 90
 OTHERS_WORDS = r"\b(rescu\w+|reap\w*|zombies?|orphan\w*|stuck)\b"
 PLUG = "plug"
-"""While a file of this name is in the tutorial's folder, who takes his time there never ends."""
+PAUSE = f"""
+import time
+from pathlib import Path
+
+
+def pause():
+    while Path("{PLUG}").exists():
+        time.sleep(0.05)
+"""
+"""In the tutorial's folder: who takes his time there takes it until the plug is pulled."""
 
 
 @pytest.fixture
 def shop(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The namespace of ``shop.tasks``, in which a page's blocks run; ``shop`` can be imported.
-
-    The pauses between tries are as long as they get: a short one is over before it is looked at.
-    """
+    """The namespace of ``shop.tasks``, in which a page's blocks run; ``shop`` can be imported."""
     modules = {name: ModuleType(name) for name in ("shop", "shop.tasks")}
     modules |= {"shop.bank": bank, "shop.models": models, "shop.post": post}
     for name, module in modules.items():
@@ -157,6 +163,7 @@ class ExampleTests:
         """Each file is written and each command typed, in order, into an empty folder."""
         environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
         environment.pop("DJANGO_SETTINGS_MODULE", None)
+        (tmp_path / "pausing.py").write_text(PAUSE)
         try:
             with Shell(tmp_path, environment) as shell:
                 for block in blocks_of(TUTORIAL):
@@ -175,8 +182,8 @@ def write(block: Block, folder: Path) -> None:
     assert block.file, f"{block.page}:{block.line}: which file is this?"
     path = folder / block.file
     before = path.read_text() if block.is_addition else ""
-    pause = f"time.sleep(500 if __import__('os').path.exists('{PLUG}') else 0)"
-    path.write_text(before + block.text.replace("time.sleep(5)", pause))
+    text = block.text.replace("import time\n", "import time\n\nfrom pausing import pause\n")
+    path.write_text(before + text.replace("time.sleep(5)", "pause()"))
 
 
 def type_all(shell: Shell, block: Block, plug: Path) -> None:

@@ -16,7 +16,7 @@ from example_project.demo.errors import DemoError
 from example_project.demo.interruptions import Interruptions
 
 MANAGE = Path(__file__).parents[1] / "manage.py"
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 10
 LAST_LINES = 30
 
 

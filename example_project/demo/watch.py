@@ -12,7 +12,7 @@ from example_project.demo.evidence import Session, Snapshot, take_snapshot
 
 T = TypeVar("T")
 LOOK_INTERVAL_SECONDS = 0.05
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

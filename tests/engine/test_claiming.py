@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from django.db import connection
 
-from django_durable import enqueue_many, task
+from django_durable import Limit, enqueue_many, task
+from django_durable.engine import claims, limits, registry
 from django_durable.engine.backlog import Pace
 from django_durable.engine.claiming import Claimer
 from django_durable.engine.listener import Hooks, Lease, Listener
@@ -22,6 +24,11 @@ pytestmark = pytest.mark.django_db
 
 @task(path="claiming.work")
 def work() -> None:
+    pass
+
+
+@task(path="claiming.one_at_a_time", limit=Limit("claiming.one-at-a-time", concurrency=1))
+def one_at_a_time() -> None:
     pass
 
 
@@ -128,6 +135,52 @@ class TurnTests:
         assert one.claim() == ["busy", "busy"]
         one.free(1)
         assert one.claim() == ["quiet"]
+
+
+class HeldBackTests:
+    """Of jobs that wait for a place under a limit one is claimed as soon as an end is written."""
+
+    @pytest.fixture(autouse=True)
+    def _limits(self) -> None:
+        limits.declare_limits(connection, registry.declared_limits().values())
+
+    def test_the_worker_is_told_of_each_end_as_long_as_one_waits(self) -> None:
+        told: list[str] = []
+        one = worker()
+        one.claimer.slots.freed = lambda: told.append("freed")
+        work.enqueue()
+        one.claim()
+        one.claimer.slots.forget([])
+        assert told == []
+
+        enqueue_many([one_at_a_time.bind(), one_at_a_time.bind()])
+        assert (one.claim(), one.claim()) == (["default"], [])
+        one.claimer.slots.forget([])
+        assert told == ["freed"]
+
+        Job.objects.filter(state="READY").delete()
+        one.claim()
+        one.claimer.slots.forget([])
+        assert told == ["freed"]
+
+    def test_an_end_that_is_written_while_it_looks_has_it_look_again(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        one = worker()
+        enqueue_many([one_at_a_time.bind(), one_at_a_time.bind()])
+        assert (one.claim(), one.claim()) == (["default"], [])
+        assert one.claimer.seconds_to_next() is None
+        claim_jobs = claims.claim_jobs
+
+        def end_meanwhile(*args: Any, **options: Any) -> claims.Claimed:
+            found = claim_jobs(*args, **options)
+            one.claimer.slots.forget([])
+            return found
+
+        monkeypatch.setattr(claims, "claim_jobs", end_meanwhile)
+
+        assert one.claim() == []
+        assert one.claimer.seconds_to_next() == 0
 
 
 class ShareTests:

@@ -41,7 +41,8 @@ class LockedTests:
         with transaction.atomic():
             codes(job)
         with second_session() as session:
-            session.execute("select from durable_job where id = %s for update nowait", [job.pk])
+            query = "select from durable_job where id = %s for update nowait"
+            assert session.execute(query, [job.pk]).rowcount == 1
 
     def test_where_nothing_may_be_locked_the_rest_is_told(self) -> None:
         job = declared_task().enqueue()

@@ -51,6 +51,7 @@ def failing(error: Exception) -> Any:
 def test_each_runs(db: None, query: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(query)
+        assert cursor.description, "it answers nothing"
 
 
 class StalledTests(TestCase):

@@ -59,7 +59,7 @@ def test_a_place_under_a_limit_is_taken_as_soon_as_an_end_is_written(
 
     enqueue_many([stories.one_at_a_time.bind() for _ in range(LIMITED)])
 
-    # its chores alone have the worker look four times a second: that would take 75 seconds
+    # told of no end at all, it would look four times a second
     eventually(lambda: how_many("SUCCESSFUL") == LIMITED, "one after the other, each at once", 60)
     gates.open("body-long")
     job_is(long, "SUCCESSFUL")

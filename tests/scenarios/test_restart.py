@@ -99,3 +99,4 @@ def test_a_worker_waits_for_a_database_that_is_not_up_yet(
     server.restart()
 
     eventually(lambda: fresh(lambda: Job.objects.get(pk=job.pk).state) == "SUCCESSFUL", "it ran")
+    assert worker.popen.poll() is None, "it gave up meanwhile"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from example_project.demo import processes
 from example_project.demo.evidence import Boot, Snapshot
 from example_project.demo.interruptions import Interruptions
 from example_project.demo.processes import Child, Crew
@@ -35,7 +36,9 @@ def snapshot() -> Snapshot:
 
 
 @pytest.fixture
-def crew(tmp_path: Path) -> Iterator[Crew]:
+def crew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Crew]:
+    """Starts processes, and waits long for their end."""
+    monkeypatch.setattr(processes, "PATIENCE_SECONDS", 60)
     url = os.environ["DATABASE_URL"]
     with Crew(database_url=url, logs=tmp_path, interruptions=Interruptions()) as crew:
         yield crew
